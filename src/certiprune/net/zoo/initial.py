@@ -12,9 +12,9 @@ from torch import Tensor, nn
 def initialise_(model: nn.Module, generator: torch.Generator) -> None:
     """Draw the weights of every convolution and linear layer anew and reset every BatchNorm, in place.
 
-    Weights and biases are uniform in ``+-1/sqrt(fan in)``, which is what torch's layers do by default and what the
-    study starts from. The numbers are drawn on the generator's device in the order of ``model.modules()``, so one
-    seed gives the same network on every device.
+    Weights and biases are uniform in ``+-1/sqrt(fan in)``, torch's default and what the study starts from.
+    The numbers are drawn on the generator's device in the order of ``model.modules()``, so one seed gives the
+    same network on every device.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

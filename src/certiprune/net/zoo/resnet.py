@@ -17,7 +17,7 @@ _BLOCKS = (
 
 
 def layers(spec: ModelSpec) -> dict[str, nn.Module]:
-    """A stem and two residual blocks that each halve the image, then two linear layers; fits any image size."""
+    """A stem and two residual blocks that each halve the image, then two linear layers; any image fits."""
     channels, height, width = spec.shape
     stem = spec.scaled(_STEM.channels)
     built: dict[str, nn.Module] = {
