@@ -39,8 +39,8 @@ def save(
 
     Args:
         path: a file called ``*.safetensors``, or else a folder, in which ``model.safetensors`` is written.
-        model: a model built from ``spec``; its pruned weights must be zero, so that the saved tensors alone are
-            the pruned model.
+        model: a model built from ``spec``; its pruned weights must be zero, so that the saved tensors
+            alone are the pruned model.
         spec: how to build it again.
         mask: which weights are kept, if it was pruned.
         note: anything that JSON can hold.
