@@ -1,0 +1,9 @@
+"""Pruning: score the weights, select by rank, apply the mask; rounds of it, and rewinding between them."""
+
+from certiprune.prune.apply import prune
+from certiprune.prune.rewind import Rewind, rewind_, snapshot
+from certiprune.prune.schedule import Ladder
+from certiprune.prune.scores.base import AbstractScorer, Scores
+from certiprune.prune.select import select
+
+__all__ = ["AbstractScorer", "Ladder", "Rewind", "Scores", "prune", "rewind_", "select", "snapshot"]

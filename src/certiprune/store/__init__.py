@@ -1,0 +1,25 @@
+"""What a run leaves on disk: its folder, atomic files, and the records that are the truth about results."""
+
+from certiprune.store.commit import atomic, write_bytes, write_text
+from certiprune.store.layout import DENSE, RoundLayout, RunLayout
+from certiprune.store.lock import occupy
+from certiprune.store.records import Records
+from certiprune.store.rows import EpochRow, ExampleRow, LayerRow, OutcomeRow, RoundRow, Row, StageRow
+
+__all__ = [
+    "DENSE",
+    "EpochRow",
+    "ExampleRow",
+    "LayerRow",
+    "OutcomeRow",
+    "Records",
+    "RoundLayout",
+    "RoundRow",
+    "Row",
+    "RunLayout",
+    "StageRow",
+    "atomic",
+    "occupy",
+    "write_bytes",
+    "write_text",
+]

@@ -1,0 +1,94 @@
+"""Every path of a run; nothing else in the library builds one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from certiprune.core.errors import InputError
+
+DENSE = "dense"
+"""The ladder of the unpruned network, with the one round 0; the others go on from it with round 1."""
+
+
+@dataclass(frozen=True)
+class RoundLayout:
+    """The checkpoints of one round of one ladder.
+
+    Attributes:
+        folder: where they lie.
+    """
+
+    folder: Path
+
+    @property
+    def initial(self) -> Path:
+        """The weights before any training."""
+        return self.folder / "initial.safetensors"
+
+    @property
+    def early(self) -> Path:
+        """The weights after the early epoch that rewinding can go back to."""
+        return self.folder / "early.safetensors"
+
+    @property
+    def training(self) -> Path:
+        """The state of training after its last finished epoch, to resume from."""
+        return self.folder / "training.safetensors"
+
+    @property
+    def model(self) -> Path:
+        """The trained model with its mask."""
+        return self.folder / "model.safetensors"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The folder of one run.
+
+    Attributes:
+        root: the folder; it need not exist.
+    """
+
+    root: Path
+
+    @property
+    def experiment(self) -> Path:
+        """The resolved experiment file."""
+        return self.root / "experiment.yaml"
+
+    @property
+    def records(self) -> Path:
+        """The results: see ``store.records``."""
+        return self.root / "results.sqlite"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def tables(self) -> Path:
+        """The folder of CSV files."""
+        return self.root / "tables"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        """The file that the process working in the folder has locked."""
+        return self.root / ".lock"
+
+    def round(self, ladder: str, number: int) -> RoundLayout:
+        """The checkpoints of round ``number`` of ``ladder``.
+
+        Raises:
+            InputError: the ladder's name cannot be a folder's name on every system, or the round is negative.
+        """
+        if not re.fullmatch(r"\w[\w+.-]*", ladder, re.ASCII):
+            raise InputError(f"the ladder name {ladder!r} must be made of letters, digits and . _ + -")
+        if number < 0:
+            raise InputError(f"round {number} of {ladder} is negative; rounds are counted from 0")
+        return RoundLayout(self.checkpoints / ladder / str(number))
