@@ -86,7 +86,8 @@ def _digest(lines: Sequence[str]) -> str:
 def _load(cache: Path, fingerprint: str) -> np.ndarray | None:
     """The cached pixels, or None where they are absent, stale or damaged."""
     try:
-        with np.load(cache, allow_pickle=False) as archive:
+        with cache.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             return archive["pixels"] if str(archive["fingerprint"]) == fingerprint else None
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
         return None

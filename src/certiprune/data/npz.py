@@ -57,9 +57,10 @@ def channels_first(images: np.ndarray) -> np.ndarray:
 
 def _arrays(path: Path) -> list[np.ndarray]:
     try:
-        # Without pickle an archive is data only; an array of objects is refused with a ValueError.
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            # Without pickle an archive is data only; an array of objects is refused with a ValueError.
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
                 raise DataError(f"{path} is a single array; {ADVICE}")
             for keys in (*TWO_PARTS, *ONE_PART):
                 if all(key in archive for key in keys):
@@ -73,8 +74,8 @@ def _arrays(path: Path) -> list[np.ndarray]:
 
 
 def _numbered_classes(path: Path, labels: list[np.ndarray]) -> tuple[str, ...]:
-    most = max((int(part.max()) for part in labels if part.size and part.dtype.kind in "iu"), default=1)
-    if most >= sum(part.size for part in labels):
+    most = max((int(part.max()) for part in labels if part.size and part.dtype.kind in "iu"), default=0)
+    if most >= max(sum(part.size for part in labels), 2):
         raise DataError(f"{path}: label {most} is above the number of images; number the classes from 0")
     return tuple(str(number) for number in range(max(most + 1, 2)))
 
