@@ -1,8 +1,8 @@
 """The rows of the records: one frozen dataclass a table, whose fields are the columns.
 
-A float that is not a number means "not measured"; it is stored as NULL and read back as NaN. Infinities are
-stored as they are. Mappings are stored as JSON in Python's dialect (NaN and Infinity are allowed in it),
-arrays as .npy bytes without pickle, which is the exact array.
+A float that is not a number means "not measured"; it is stored as NULL and read back as NaN. Every other
+float comes back equal, infinities too. Mappings are stored as JSON in Python's dialect (NaN and Infinity are
+allowed in it), arrays as .npy bytes without pickle, which is the exact array.
 """
 
 from __future__ import annotations
