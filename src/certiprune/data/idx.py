@@ -10,6 +10,7 @@ import numpy as np
 
 from certiprune.core.errors import DataError
 from certiprune.data.files import cache_folder, download, locate, missing, read_bytes
+from certiprune.data.identity import refuse_other_set
 from certiprune.data.source import Part, Raw, checked_part
 
 FILES = (
@@ -63,7 +64,7 @@ def read_idx_set(
     """A set in four idx files: from ``folder``, or for None from a usual place, the cache, or ``url``.
 
     Raises:
-        DataError: a file is missing or damaged, or cannot be downloaded.
+        DataError: a file is missing, damaged or of the other set, or cannot be downloaded.
     """
     paths = find_idx(name, folder, usual)
     if paths is None and folder is None:
@@ -73,11 +74,10 @@ def read_idx_set(
         place = folder or cache_folder() / name
         raise DataError(f"{place} lacks {missing(place, FILES, SUFFIXES)} (plain or .gz) for dataset {name}")
     images, labels, test_images, test_labels = paths
-    return Raw(
-        _part(images, labels, len(class_names)),
-        _part(test_images, test_labels, len(class_names)),
-        class_names,
-    )
+    train = _part(images, labels, len(class_names))
+    test = _part(test_images, test_labels, len(class_names))
+    refuse_other_set(test, name=name, where=str(test_labels))
+    return Raw(train, test, class_names)
 
 
 def _part(images: Path, labels: Path, classes: int) -> Part:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from certiprune.core.errors import DataError
+from certiprune.data.identity import refuse_other_set
 from certiprune.data.idx import find_idx, read_idx_set
 from certiprune.data.npz import read_npz
 from certiprune.data.source import Raw, Source
@@ -27,13 +28,15 @@ def read(folder: Path | None) -> Raw:
     raw = read_npz(archive, class_names=CLASS_NAMES, shape=(1, 28, 28))
     if raw.test is None:
         raise DataError(f"{archive} has no test part; MNIST needs x_train, y_train, x_test and y_test")
+    refuse_other_set(raw.test, name="mnist", where=str(archive))
     return raw
 
 
 def find(folder: Path | None) -> str | None:
     archive = _archive(folder)
     if archive is not None:
-        return str(archive)
+        # Any archive may be named for reading, but only this name says that it is MNIST.
+        return str(archive) if archive.name == "mnist.npz" else None
     paths = find_idx("mnist", folder, ())
     return str(paths[0].parent) if paths else None
 

@@ -1,10 +1,14 @@
 import hashlib
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from data_fakes import write_idx
 
 from certiprune.core.errors import DataError
 from certiprune.data import available, fashion_mnist, load, mnist
+from certiprune.data.files import download
 
 
 def test_checksums_are_sha256_of_the_four_files():
@@ -51,10 +55,32 @@ def test_a_failed_download_says_what_to_do(monkeypatch, error):
     assert "\n" not in str(e.value)
 
 
-def test_a_false_file_in_the_cache_is_refused(own_cache):
-    import pooch
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
 
-    path = own_cache / "mnist" / "train-images-idx3-ubyte.gz"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"false")
-    assert not pooch.hashes.hash_matches(path, f"sha256:{mnist.CHECKSUMS[path.name]}")
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server of the test's own that serves ``tmp_path``."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as http:
+        thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}/"
+        http.shutdown()
+        thread.join()
+
+
+def test_a_download_is_kept_only_with_the_right_checksum(tmp_path, own_cache, server):
+    (tmp_path / "labels").write_bytes(b"content")
+    right, wrong = hashlib.sha256(b"content").hexdigest(), "0" * 64
+    with pytest.raises(DataError, match="labels could not be downloaded"):
+        download("toy", server, {"labels": wrong})
+    assert not (own_cache / "toy" / "labels").exists()
+    download("toy", server, {"labels": right})
+    assert (own_cache / "toy" / "labels").read_bytes() == b"content"
+    (tmp_path / "labels").unlink()
+    download("toy", server, {"labels": right})
+    with pytest.raises(DataError, match="other could not be downloaded"):
+        download("toy", server, {"other": right})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from data_fakes import pixels, write_cifar10, write_cifar100, write_folder, write_idx, write_svhn
 
-from certiprune.core.errors import InputError
+from certiprune.core.errors import DataError, InputError
 from certiprune.data import Split, available, load, names
 from certiprune.data.fashion_mnist import DEBIAN
 from certiprune.data.statistics import channel_statistics
@@ -103,6 +103,12 @@ def test_the_real_fashion_mnist_is_found():
     mean, std = channel_statistics(data.train.images)
     assert mean[0] == pytest.approx(data.mean[0], abs=0.002)
     assert std[0] == pytest.approx(0.353, abs=0.002)
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_fashion_mnist_does_not_pass_for_mnist():
+    with pytest.raises(DataError, match="holds fashion_mnist, not mnist; load it as fashion_mnist"):
+        load("mnist", folder=DEBIAN)
 
 
 def test_a_constant_channel_has_deviation_one():

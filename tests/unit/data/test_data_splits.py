@@ -52,6 +52,8 @@ def split(**changes):
 def test_the_same_name_seed_and_share_give_the_same_splits():
     for one, other in zip(split(), split(), strict=True):
         assert torch.equal(one.labels, other.labels)
+    # Results of one release must be comparable with those of the next: these numbers may not change.
+    assert [part.labels[:3].tolist() for part in split()] == [[62, 90, 78], [30, 55, 49], [67, 22, 39]]
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"name": "y"}])
