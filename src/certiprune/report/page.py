@@ -1,0 +1,207 @@
+"""The page: everything that the template shows, and the template filled in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from certiprune.report import figures, gallery
+from certiprune.report.headline import caution, p_value, percent, sentences
+from certiprune.report.missing import missing
+from certiprune.report.summary import Round, Summary, name_of
+from certiprune.report.tables import Comparison, comparisons
+from certiprune.store.layout import DENSE
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number worth a glance, and what it says."""
+
+    value: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Album:
+    """A round's gallery; ``open`` where the page shows it at once."""
+
+    name: str
+    cards: Sequence[gallery.Card]
+    open: bool
+
+
+def render(summary: Summary) -> str:
+    """The whole page as HTML that asks for nothing from outside."""
+    loader = jinja2.PackageLoader("certiprune.report", "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {
+        "percent": percent,
+        "p_value": p_value,
+        "eps": eps_text,
+        "number": number,
+        "points": points,
+        "margin": margin_text,
+        "seconds": seconds_text,
+    }
+    found = comparisons(summary)
+    return environment.get_template("report.html.j2").render(
+        run=summary,
+        headlines=sentences(summary, found),
+        caution=caution(summary, found),
+        missing=missing(summary),
+        facts=facts(summary, found),
+        ladders=summary.ladders,
+        comparisons=found,
+        accuracy=accuracy_figures(summary),
+        comparison=comparison_figures(summary),
+        layers=layer_figures(summary),
+        cost=cost_figures(summary),
+        training=training_figures(summary),
+        albums=albums(summary),
+        config=_yaml(summary.meta.get("config")),
+        environment=_flat(summary.meta.get("environment")),
+        digest=str(summary.meta.get("digest", "")),
+    )
+
+
+def facts(summary: Summary, found: Sequence[Comparison]) -> list[Fact]:
+    """The sparsest verified network beside the dense one, and how much was verified, in a few numbers."""
+    dense, verified = summary.dense, [r for r in summary.rounds if r.outcomes]
+    shown: list[Fact] = []
+    if dense is not None and dense.certified and not found:
+        shown.append(Fact(percent(dense.certified.value), "certified, dense network"))
+    if dense is not None and found:
+        sparsest = min((c.round for c in found), key=lambda r: r.remaining)
+        of = f"of {number(sparsest.row.total)} prunable weights left in {sparsest.name}, the sparsest network"
+        shown.append(Fact(percent(sparsest.remaining), of))
+        for name, key in (("certified", "certified"), ("standard accuracy", "standard")):
+            before, after = getattr(dense, key), getattr(sparsest, key)
+            if before and after:
+                text = f"{name}, {sparsest.name} (dense: {percent(before.value)})"
+                shown.append(Fact(percent(after.value), text))
+    if verified:
+        images = max(len(r.outcomes) for r in verified)
+        seconds = sum(r.seconds[0] for r in verified if r.seconds)
+        shown.append(Fact(number(images), f"test images verified, {_plural(len(verified), 'network')}"))
+        shown.append(Fact(seconds_text(seconds), "of verification in all"))
+    return shown
+
+
+def accuracy_figures(summary: Summary) -> list[Markup]:
+    """Each ladder's accuracies against sparsity."""
+    ladders = summary.ladders.items()
+    return [Markup(figures.measures(name, rounds)) for name, rounds in ladders if rounds]
+
+
+def comparison_figures(summary: Summary) -> list[Markup]:
+    """The ladders beside each other, then the verdicts of each."""
+    titles = {"certified": "Certified accuracy", "standard": "Standard accuracy", "pgd": "PGD accuracy"}
+    several, verified = len(summary.ladders) > 1, _verified(summary)
+    shown = [figures.comparison(key, title, summary.ladders) for key, title in titles.items() if several]
+    shown += [figures.stacks("verdict", f"{name}: verdicts", rounds) for name, rounds in verified.items()]
+    return [Markup(svg) for svg in shown]
+
+
+def layer_figures(summary: Summary) -> list[Markup]:
+    """Unstable neurons and weights left, layer by layer, one figure a ladder."""
+    titles = {"relu": "unstable ReLUs, %", "weights": "weights left, %"}
+    shown = [
+        figures.heat(kind, f"{name}: {title}", rounds)
+        for kind, title in titles.items()
+        for name, rounds in summary.ladders.items()
+    ]
+    return [Markup(svg) for svg in shown if svg]
+
+
+def cost_figures(summary: Summary) -> list[Markup]:
+    """What verification cost, and which stage decided, one row of figures a ladder."""
+    shown: list[Markup] = []
+    for name, rounds in _verified(summary).items():
+        shown.append(Markup(figures.cost("seconds", f"{name}: seconds", rounds)))
+        shown.append(Markup(figures.cost("nodes", f"{name}: subproblems", rounds)))
+        shown.append(Markup(figures.stacks("stage", f"{name}: what decided", rounds)))
+    return shown
+
+
+def training_figures(summary: Summary) -> list[Markup]:
+    """The training of every round, in the order of the ladders."""
+    keys = dict.fromkeys((epoch.ladder, epoch.round) for epoch in summary.epochs)
+    shown = [
+        figures.training(
+            name_of(ladder, number),
+            [epoch for epoch in summary.epochs if (epoch.ladder, epoch.round) == (ladder, number)],
+        )
+        for ladder, number in keys
+    ]
+    return [Markup(svg) for svg in shown if svg]
+
+
+def albums(summary: Summary) -> list[Album]:
+    """A gallery for every round that has stored images; the first and each ladder's last are open."""
+    last = {rounds[-1].name for rounds in summary.ladders.values() if rounds}
+    shown = [(r, gallery.cards(summary, r)) for r in summary.rounds]
+    return [Album(r.name, cards, r.ladder == DENSE or r.name in last) for r, cards in shown if cards]
+
+
+def _verified(summary: Summary) -> dict[str, list[Round]]:
+    found = {name: [r for r in rounds if r.outcomes] for name, rounds in summary.ladders.items()}
+    return {name: rounds for name, rounds in found.items() if rounds}
+
+
+def eps_text(value: float | None) -> str:
+    """A radius as people write it: ``2/255`` where it is a whole number of grey levels, else ``0.1``."""
+    if value is None:
+        return "unknown"
+    levels = value * 255
+    if value > 0 and abs(levels - round(levels)) < 1e-6:
+        return f"{round(levels)}/255"
+    return f"{value:g}"
+
+
+def number(value: float) -> str:
+    """A count with thin spaces between thousands; at most one digit after the point."""
+    text = f"{value:,.1f}".removesuffix(".0")
+    return text.replace(",", "\u202f")
+
+
+def points(value: float, digits: int = 1) -> str:
+    """A difference of proportions in points, with its sign: ``+30.0`` or ``−4.5``."""
+    return f"{100 * value:+.{digits}f}".replace("-", "\u2212")
+
+
+def seconds_text(value: float) -> str:
+    """A duration: ``85 ms``, ``3.2 s``, ``12 min`` or ``3.4 h``."""
+    if 0 < value < 0.0995:
+        return f"{1000 * value:.2g} ms"
+    if value < 90:
+        return f"{value:.3g} s"
+    return f"{value / 60:.3g} min" if value < 5400 else f"{value / 3600:.3g} h"
+
+
+def margin_text(value: float) -> str:
+    """What is said of a proved margin, which is minus infinity where there is none."""
+    return f"proved margin {value:.3g}".replace("-", "\u2212") if math.isfinite(value) else "no margin proved"
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _yaml(config: Any) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else ""
+
+
+def _flat(environment: Any) -> dict[str, str]:
+    if not isinstance(environment, Mapping):
+        return {}
+    return {
+        str(key): ", ".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in environment.items()
+    }

@@ -1,0 +1,192 @@
+"""What a run found, as values: the only file of the report that reads records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+from certiprune.core.errors import InputError
+from certiprune.report.statistics import Proportion
+from certiprune.store.layout import DENSE
+from certiprune.store.records import Records
+from certiprune.store.rows import EpochRow, ExampleRow, LayerRow, OutcomeRow, RoundRow
+from certiprune.verify.outcome import Verdict
+
+R = TypeVar("R", EpochRow, ExampleRow, LayerRow, OutcomeRow)
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """One network: its size and accuracy on the test split, and what the verifier has answered so far."""
+
+    row: RoundRow
+    outcomes: tuple[OutcomeRow, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+    examples: tuple[ExampleRow, ...] = ()
+
+    @property
+    def ladder(self) -> str:
+        return self.row.ladder
+
+    @property
+    def number(self) -> int:
+        return self.row.round
+
+    @property
+    def name(self) -> str:
+        return name_of(self.ladder, self.number)
+
+    @property
+    def remaining(self) -> float:
+        """The fraction of the prunable weights that is kept."""
+        return self.row.kept / self.row.total if self.row.total else 1.0
+
+    @property
+    def standard(self) -> Proportion | None:
+        """Accuracy on the test split; None where it was not measured."""
+        return _proportion(self.row.standard_accuracy, self.row.test_images)
+
+    @property
+    def pgd(self) -> Proportion | None:
+        """Accuracy under the PGD attack on the test split; None where it was not measured."""
+        return _proportion(self.row.pgd_accuracy, self.row.test_images)
+
+    @property
+    def certified(self) -> Proportion | None:
+        """The lower side of certified accuracy: the verified images that are proved."""
+        return self._share(Verdict.CERTIFIED)
+
+    @property
+    def upper(self) -> Proportion | None:
+        """The upper side: the verified images that are neither misclassified nor falsified."""
+        return self._share(Verdict.CERTIFIED, Verdict.UNKNOWN)
+
+    @property
+    def unstable(self) -> float | None:
+        """Unstable neurons, mean per image; None where they were not measured."""
+        return None if math.isnan(self.row.unstable) else self.row.unstable
+
+    @property
+    def seconds(self) -> tuple[float, float] | None:
+        """Seconds of verification: in total, and the median of an image."""
+        times = [outcome.seconds for outcome in self.outcomes]
+        return (math.fsum(times), median(times)) if times else None
+
+    @property
+    def nodes(self) -> tuple[int, float] | None:
+        """Subproblems of branch and bound: in total, and the median of an image."""
+        nodes = [outcome.nodes for outcome in self.outcomes]
+        return (sum(nodes), median(nodes)) if nodes else None
+
+    def count(self, verdict: str) -> int:
+        return sum(outcome.verdict == verdict for outcome in self.outcomes)
+
+    @property
+    def proved(self) -> dict[int, bool]:
+        """Image number -> whether it is certified, for paired tests."""
+        return {outcome.idx: outcome.verdict == Verdict.CERTIFIED for outcome in self.outcomes}
+
+    def _share(self, *verdicts: Verdict) -> Proportion | None:
+        if not self.outcomes:
+            return None
+        return Proportion(sum(map(self.count, verdicts)), len(self.outcomes))
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A run: its setting, its rounds in the experiment's order (the dense network first), its training."""
+
+    meta: Mapping[str, Any]
+    rounds: tuple[Round, ...]
+    epochs: tuple[EpochRow, ...]
+
+    @property
+    def dense(self) -> Round | None:
+        return next((r for r in self.rounds if r.ladder == DENSE), None)
+
+    @property
+    def ladders(self) -> dict[str, tuple[Round, ...]]:
+        """Ladder -> its rounds, the dense network first; ``dense`` alone where nothing was pruned."""
+        start = tuple(r for r in self.rounds if r.ladder == DENSE)
+        names = dict.fromkeys(r.ladder for r in self.rounds if r.ladder != DENSE)
+        found = {name: start + tuple(r for r in self.rounds if r.ladder == name) for name in names}
+        return found or {DENSE: start}
+
+    @property
+    def dataset(self) -> str:
+        return str(self.meta.get("dataset") or dig(self.meta, "config", "data", "name") or "unknown data")
+
+    @property
+    def model(self) -> str:
+        return str(dig(self.meta, "config", "model", "name") or "unknown model")
+
+    @property
+    def eps(self) -> float | None:
+        """The radius that was verified, in input units."""
+        value = dig(self.meta, "config", "verify", "eps")
+        return float(value) if isinstance(value, int | float) else None
+
+    def class_name(self, label: int) -> str:
+        """The name of class ``label``, or its number where the run has no names."""
+        names = self.meta.get("class_names") or ()
+        return str(names[label]) if 0 <= label < len(names) else str(label)
+
+
+def read(path: Path) -> Summary:
+    """Everything in the results file at ``path``.
+
+    Raises:
+        InputError: the file is missing or cannot be read, or the run has neither rounds nor epochs yet.
+    """
+    with Records.open(path, read_only=True) as records:
+        meta, rows, epochs = records.meta(), records.rounds(), records.epochs()
+        outcomes, layers = _grouped(records.outcomes()), _grouped(records.layers())
+        examples = _grouped(records.examples())
+    if not rows and not epochs:
+        raise InputError(
+            f"the results at {path} are empty: there is nothing to report before the first epoch"
+        )
+    planned = [DENSE, *(str(dig(ladder, "name")) for ladder in dig(meta, "config", "ladders") or ())]
+    place = {name: number for number, name in enumerate(planned)}
+    rows = sorted(rows, key=lambda row: (place.get(row.ladder, len(place)), row.ladder, row.round))
+    epochs = sorted(
+        epochs, key=lambda row: (place.get(row.ladder, len(place)), row.ladder, row.round, row.epoch)
+    )
+    keys = [(row.ladder, row.round) for row in rows]
+    rounds = tuple(
+        Round(row, outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
+        for row, key in zip(rows, keys, strict=True)
+    )
+    return Summary(meta, rounds, tuple(epochs))
+
+
+def name_of(ladder: str, number: int) -> str:
+    """How the report calls a round: ``dense``, or such as ``magnitude 2``."""
+    return DENSE if ladder == DENSE else f"{ladder} {number}"
+
+
+def dig(tree: Any, *path: str) -> Any:
+    """The value at ``path`` of nested mappings, or None where a step is missing."""
+    for step in path:
+        if not isinstance(tree, Mapping) or step not in tree:
+            return None
+        tree = tree[step]
+    return tree
+
+
+def _grouped(rows: Iterable[R]) -> dict[tuple[str, int], tuple[R, ...]]:
+    """The rows of each round, in their order."""
+    found: dict[tuple[str, int], list[R]] = {}
+    for row in rows:
+        found.setdefault((row.ladder, row.round), []).append(row)
+    return {key: tuple(group) for key, group in found.items()}
+
+
+def _proportion(accuracy: float, images: int) -> Proportion | None:
+    if math.isnan(accuracy) or images <= 0:
+        return None
+    return Proportion(round(accuracy * images), images)

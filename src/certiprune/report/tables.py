@@ -1,0 +1,126 @@
+"""The report's numbers as rows, and the rows as CSV text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+from certiprune.report.statistics import Paired, Proportion, holm, paired
+from certiprune.report.summary import Round, Summary
+from certiprune.store.rows import LayerRow, OutcomeRow
+from certiprune.verify.outcome import Verdict
+
+# The measured proportions of a round, each written as a value and the two ends of its interval.
+_MEASURES = ("standard", "pgd", "certified", "upper")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A pruned round against the dense network: certified images, on the images that both answered.
+
+    Attributes:
+        adjusted: the p-value adjusted for all comparisons of the report (Holm).
+    """
+
+    round: Round
+    pair: Paired
+    adjusted: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the difference is more than chance explains, at 5 % over all comparisons together."""
+        return self.adjusted < 0.05
+
+
+def comparisons(summary: Summary) -> list[Comparison]:
+    """Every verified round against the dense network; empty where the dense network has no answers."""
+    if summary.dense is None:
+        return []
+    before = summary.dense.proved
+    others = [r for r in summary.rounds if r is not summary.dense]
+    found = [(r, pair) for r in others if (pair := paired(before, r.proved))]
+    adjusted = holm([pair.p_value for _, pair in found])
+    return [Comparison(r, pair, p) for (r, pair), p in zip(found, adjusted, strict=True)]
+
+
+def files(summary: Summary) -> dict[str, str]:
+    """File name -> CSV text of every table; numbers are written so that reading gives the same ones."""
+    return {
+        "rounds.csv": rounds_csv(summary),
+        "layers.csv": layers_csv(summary),
+        "outcomes.csv": outcomes_csv(summary),
+        "epochs.csv": epochs_csv(summary),
+        "comparisons.csv": comparisons_csv(summary),
+    }
+
+
+def rounds_csv(summary: Summary) -> str:
+    """One row a round: sizes, proportions with 95 % intervals, counts of verdicts, cost."""
+    header = ["ladder", "round", "method", "kept", "total", "remaining", "kept_all", "total_all"]
+    header += [f"{name}{end}" for name in _MEASURES for end in ("_accuracy", "_low", "_high")]
+    header += ["test_images", "verified_images", *Verdict, "unstable", "relus"]
+    header += ["nodes_median", "nodes_total", "seconds_median", "seconds_total"]
+    return _text(header, (_round_row(r) for r in summary.rounds))
+
+
+def layers_csv(summary: Summary) -> str:
+    """One row a layer and round: weights kept, or ReLU neurons that are unstable."""
+    rows = (astuple(layer) for r in summary.rounds for layer in r.layers)
+    return _text([field.name for field in fields(LayerRow)], rows)
+
+
+def outcomes_csv(summary: Summary) -> str:
+    """One row an image and round: the verifier's answer, in the columns of ``certiprune verify --csv``."""
+    header = ["index" if field.name == "idx" else field.name for field in fields(OutcomeRow)]
+    return _text(header, (astuple(outcome) for r in summary.rounds for outcome in r.outcomes))
+
+
+def epochs_csv(summary: Summary) -> str:
+    """One row an epoch; a measure that an epoch lacks is left empty."""
+    names = sorted({name for epoch in summary.epochs for name in epoch.metrics})
+    rows = (
+        [e.ladder, e.round, e.epoch, e.seconds, *(e.metrics.get(name) for name in names)]
+        for e in summary.epochs
+    )
+    return _text(["ladder", "round", "epoch", "seconds", *names], rows)
+
+
+def comparisons_csv(summary: Summary) -> str:
+    """One row a pruned round: the paired comparison of certified images with the dense network."""
+    header = ["ladder", "round", "images", "only_dense", "only_pruned", "gain", "gain_low", "gain_high"]
+    rows = (_comparison_row(comparison) for comparison in comparisons(summary))
+    return _text([*header, "p_value", "p_adjusted"], rows)
+
+
+def _round_row(r: Round) -> list[Any]:
+    sizes = [r.row.kept, r.row.total, r.remaining, r.row.kept_all, r.row.total_all]
+    measures = (getattr(r, name) for name in _MEASURES)
+    shares = [end for proportion in measures for end in _ends(proportion)]
+    images = [r.row.test_images, len(r.outcomes), *(r.count(verdict) for verdict in Verdict)]
+    nodes, seconds = r.nodes or (None, None), r.seconds or (None, None)
+    cost = [nodes[1], nodes[0], seconds[1], seconds[0]]
+    return [r.ladder, r.number, r.row.method, *sizes, *shares, *images, r.unstable, r.row.relus, *cost]
+
+
+def _comparison_row(comparison: Comparison) -> list[Any]:
+    r, pair = comparison.round, comparison.pair
+    counts = [pair.images, pair.first_only, pair.second_only]
+    return [r.ladder, r.number, *counts, pair.gain, *pair.interval, pair.p_value, comparison.adjusted]
+
+
+def _ends(proportion: Proportion | None) -> list[float | None]:
+    if proportion is None:
+        return [None, None, None]
+    return [proportion.value, proportion.low, proportion.high]
+
+
+def _text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV text; None becomes an empty field."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
