@@ -41,10 +41,10 @@ def select(scores: Scores, mask: Mask, *, keep: int, scope: Scope = "global") ->
         InputError: ``keep`` is below 1 or above what is kept, the scope is unknown, or the scores do not fit.
     """
     _check(scores, mask, keep, scope)
-    # On the CPU, because the order of equal elements is promised there and the same on every machine; in
-    # float64, which holds the other types exactly; plus 0.0, which makes -0.0 and 0.0 the same score.
+    # On the CPU, because the order of equal elements is the same on every machine there; in float64, which holds
+    # the other types exactly.
     kept = {name: torch.nonzero(mask[name].flatten().cpu()).squeeze(1) for name in mask}
-    values = {name: scores[name].flatten().cpu().double()[kept[name]] + 0.0 for name in mask}
+    values = {name: scores[name].flatten().cpu().double()[kept[name]] for name in mask}
     rows = [values[name] for name in mask]
     chosen = _by_rank(rows, keep) if scope == "global" else _by_layer(rows, keep)
     result = {}

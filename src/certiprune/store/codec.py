@@ -53,11 +53,6 @@ def decode(row: type[R], values: tuple[Value, ...]) -> R:
     return row(**{name: codec.decode(value) for (name, codec), value in zip(kinds, values, strict=True)})
 
 
-def _number(value: float) -> float | None:
-    number = float(value)
-    return None if math.isnan(number) else number
-
-
 def _to_npy(array: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
@@ -72,7 +67,7 @@ _JSON = Codec("TEXT NOT NULL", lambda value: json.dumps(dict(value)), json.loads
 CODECS: Mapping[Any, Codec] = {
     int: Codec("INTEGER NOT NULL", operator.index, int),
     # NULL is allowed because SQLite stores a NaN as one.
-    float: Codec("REAL", _number, lambda value: math.nan if value is None else float(value)),
+    float: Codec("REAL", float, lambda value: math.nan if value is None else float(value)),
     str: Codec("TEXT NOT NULL", str, str),
     Verdict: Codec("TEXT NOT NULL", lambda value: Verdict(value).value, Verdict),
     Reason: Codec("TEXT NOT NULL", lambda value: Reason(value).value, Reason),

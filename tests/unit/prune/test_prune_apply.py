@@ -49,6 +49,16 @@ def test_pruning_goes_on_from_an_earlier_mask_even_where_weights_came_back(model
     assert int((pruned[0].weight != 0).sum() + (pruned[2].weight != 0).sum()) == 45
 
 
+def test_the_method_sees_zeros_where_the_mask_has_pruned(model):
+    first = Mask({"0.weight": torch.ones(4, 1, 3, 3).bool()})
+    first["0.weight"][0] = False
+    with torch.no_grad():
+        model[0].weight[0] = torch.nan
+    pruned, second = prune(model, amount=0.5, mask=first)
+    assert second.kept == 14
+    assert not pruned[0].weight[0].any()
+
+
 def test_a_pruned_model_is_plain_and_stays_pruned_when_copied_and_reloaded(model):
     pruned, _ = prune(model, amount=0.5)
     assert set(pruned.state_dict()) == set(model.state_dict())
