@@ -41,8 +41,8 @@ def select(scores: Scores, mask: Mask, *, keep: int, scope: Scope = "global") ->
         InputError: ``keep`` is below 1 or above what is kept, the scope is unknown, or the scores do not fit.
     """
     _check(scores, mask, keep, scope)
-    # On the CPU, because the order of equal elements is the same on every machine there; in float64, which holds
-    # the other types exactly.
+    # On the CPU, so that every machine puts equal elements in the same order; in float64, which holds the
+    # other types exactly.
     kept = {name: torch.nonzero(mask[name].flatten().cpu()).squeeze(1) for name in mask}
     values = {name: scores[name].flatten().cpu().double()[kept[name]] for name in mask}
     rows = [values[name] for name in mask]
