@@ -1,0 +1,286 @@
+"""Ascent on the slopes and multipliers of ``value.dual_value``, in float32 and without automatic differentiation.
+
+The dual function g is a minimum over the box of a form that is linear in each parameter, so at the minimiser x* of the
+current form (Danskin) its gradient is read off one forward pass through the chosen lines:
+    z = value that enters a ReLU when h = low z where c > 0, up z + gap where c <= 0, started from x*
+    dg / dalpha_j = max(c_j, 0) z_j,        dg / dbeta_j = -s_j z_j,        g = c_out f(x*) - sum beta_j s_j z_j.
+One iteration is one walk back (coefficients) and one walk forward (values); constants are needed in neither.
+Nothing here is trusted: what comes out are parameters, and ``dual_value`` says what they prove.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certiprune.bounds.relax import Lines
+from certiprune.bounds.rows import Rows
+from certiprune.core.box import Box
+from certiprune.net.network import Network
+from certiprune.net.ops import Affine, Relu
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How the ascent moves: Adam with one rate for slopes and one for multipliers, falling by ``decay`` a step."""
+
+    alpha: float = 0.25
+    beta: float = 0.1
+    decay: float = 0.9
+    momentum: float = 0.7
+    second: float = 0.9
+
+
+@dataclass(frozen=True)
+class Index:
+    """Which neurons carry a parameter.
+
+    Attributes:
+        columns: ReLU value -> the range of columns in a parameter row.
+        neuron: ReLU value -> [m, k] int64 flat neuron numbers. A column that stands for no neuron points at a
+            neuron that carries no parameter. Empty: every neuron in sight has a column, in the coefficients' order.
+    """
+
+    columns: Mapping[int, slice]
+    neuron: Mapping[int, Tensor]
+
+    @staticmethod
+    def whole(lines: Mapping[int, Lines]) -> Index:
+        """A column for every neuron of lines that are as the forms see them."""
+        columns, at = {}, 0
+        for v, here in lines.items():
+            width = here.low[0].numel()
+            columns[v] = slice(at, at + width)
+            at += width
+        return Index(columns, {})
+
+    def __getitem__(self, rows: Tensor) -> Index:
+        return Index(self.columns, {v: t[rows] for v, t in self.neuron.items()})
+
+
+@dataclass
+class Parameters:
+    """One row of parameters per form: the lower slope of a free neuron, the multiplier of a split one.
+
+    Attributes:
+        theta: [m, k].
+        sign: [m, k]: -1 split off, 0 free, +1 split on. ``None`` where nothing is split.
+        free: [m, k] 1.0 where the column is an unstable, unsplit neuron, else 0.0.
+    """
+
+    theta: Tensor
+    sign: Tensor | None
+    free: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Parameters:
+        return Parameters(self.theta[rows], None if self.sign is None else self.sign[rows], self.free[rows])
+
+
+@dataclass
+class Trace:
+    """What one iteration saw: by ReLU value, the coefficients behind it, and what enters it at the minimiser."""
+
+    coeff: dict[int, Tensor]
+    entering: dict[int, Tensor]
+    minimiser: Tensor
+    value: Tensor
+
+
+class Walker:
+    """Walks forms back and forth through the lines; ``lines`` are as the forms see them, and are written to."""
+
+    def __init__(self, network: Network, box: Box, rows: Rows, lines: dict[int, Lines], index: Index):
+        self.network, self.rows, self.index = network, rows, index
+        self.low_end, self.high_end = rows.take(box.lower, 0), rows.take(box.upper, 0)
+        self.lines = lines
+
+    def narrow(self, keep: Tensor) -> None:
+        """Go on with the forms at ``keep`` only."""
+        self.rows = self.rows[keep]
+        self.low_end, self.high_end = self.low_end[keep], self.high_end[keep]
+        self.lines = {v: Lines(t.low[keep], t.up[keep], t.gap[keep]) for v, t in self.lines.items()}
+        self.index = self.index[keep]
+
+    def set(self, parameters: Parameters) -> dict[int, tuple[Tensor, Tensor]]:
+        """Write the parameters into the lines; returns the multipliers' pushes by ReLU."""
+        pushes = {}
+        for v, here in self.lines.items():
+            columns = self.index.columns[v]
+            theta = parameters.theta[:, columns]
+            low = here.low.view(len(theta), -1)
+            if not self.index.neuron:
+                low.copy_(theta)
+            elif parameters.sign is None:
+                low.scatter_(1, self.index.neuron[v], theta)
+            else:
+                neuron, sign = self.index.neuron[v], parameters.sign[:, columns]
+                low.scatter_(1, neuron, torch.where(sign == 0, theta, sign.clamp(min=0)))
+                pushes[v] = (neuron, -sign * theta)
+        return pushes
+
+    def walk(self, pushes: Mapping[int, tuple[Tensor, Tensor]]) -> Trace:
+        """One walk back and one forward."""
+        network, rows = self.network, self.rows
+        form = {rows.plan.start: rows.coeff}
+        slopes: dict[int, tuple[Tensor, Tensor]] = {}
+        coeff: dict[int, Tensor] = {}
+        minimiser = self.low_end
+        for v in rows.plan.order:
+            c = form.pop(v)
+            if v == 0:
+                minimiser = torch.lerp(self.high_end, self.low_end, _positive(c))
+                break
+            node = network.node(v)
+            if isinstance(node.op, Relu):
+                here = self.lines[v]
+                positive = _positive(c)
+                slope = torch.lerp(here.up, here.low, positive)
+                slopes[v] = slope, torch.addcmul(here.gap, here.gap, positive, value=-1)
+                coeff[v] = c
+                back = c * slope
+                if v in pushes:
+                    index, amount = pushes[v]
+                    back.view(len(back), -1).scatter_add_(1, index, amount)
+                parts = [(node.inputs[0], rows.carry(v, node.inputs[0], back, network))]
+            else:
+                parts = rows.pull(network, v, c)
+            for i, back in parts:
+                form[i] = form[i] + back if i in form else back
+        return self._forward(minimiser, slopes, coeff, pushes)
+
+    def _forward(
+        self,
+        minimiser: Tensor,
+        slopes: Mapping[int, tuple[Tensor, Tensor]],
+        coeff: dict[int, Tensor],
+        pushes: Mapping[int, tuple[Tensor, Tensor]],
+    ) -> Trace:
+        network, rows = self.network, self.rows
+        values = {0: minimiser}
+        entering: dict[int, Tensor] = {}
+        value = rows.const.clone()
+        for v in reversed(rows.plan.order):
+            if v == 0:
+                continue
+            node = network.node(v)
+            if isinstance(node.op, Relu):
+                z = rows.see(v, node.inputs[0], values[node.inputs[0]])
+                slope, gap = slopes[v]
+                entering[v] = z
+                values[v] = torch.addcmul(gap, slope, z)
+                if v in pushes:
+                    index, amount = pushes[v]
+                    value = value + (z.reshape(len(z), -1).gather(1, index) * amount).sum(1)
+                continue
+            out = rows.push(network, v, values)
+            b = node.op.offset() if isinstance(node.op, Affine) else None
+            values[v] = out if b is None else out + rows.constant(b, v, network)
+        value = value + (values[rows.plan.start] * rows.coeff).flatten(1).sum(1)
+        return Trace(coeff, entering, minimiser, value)
+
+    def gradient(self, trace: Trace, parameters: Parameters) -> Tensor:
+        """The gradient of the values with respect to each form's parameters, [m, k]."""
+        parts = []
+        for v in self.lines:
+            c, z = trace.coeff[v].flatten(1), trace.entering[v].flatten(1)
+            if self.index.neuron:
+                neuron = self.index.neuron[v]
+                c, z = c.gather(1, neuron), z.gather(1, neuron)
+            parts.append(c.clamp(min=0) * z)
+            if parameters.sign is not None:
+                columns = self.index.columns[v]
+                parts[-1] = parts[-1] * parameters.free[:, columns] - parameters.sign[:, columns] * z
+        total = torch.cat(parts, 1)
+        return total if parameters.sign is not None else total * parameters.free
+
+
+def _positive(c: Tensor) -> Tensor:
+    """1.0 where ``c`` is above 0, else 0.0 (a comparison into floats: several times quicker than ``where``)."""
+    return torch.gt(c, 0, out=torch.empty_like(c))
+
+
+class Adam:
+    """Ascent steps on parameter rows; state travels with the rows when they are narrowed."""
+
+    def __init__(self, theta: Tensor, rates: Rates):
+        self.rates, self.step = rates, 0
+        self.first, self.second = torch.zeros_like(theta), torch.zeros_like(theta)
+
+    def narrow(self, keep: Tensor) -> None:
+        self.first, self.second = self.first[keep], self.second[keep]
+
+    def ascend(self, parameters: Parameters, gradient: Tensor) -> None:
+        """Move ``parameters`` along the gradient, and clamp slopes to [0, 1] and multipliers to >= 0."""
+        r = self.rates
+        self.step += 1
+        self.first.mul_(r.momentum).add_(gradient, alpha=1 - r.momentum)
+        self.second.mul_(r.second).addcmul_(gradient, gradient, value=1 - r.second)
+        scale = math.sqrt(1 - r.second**self.step) / (1 - r.momentum**self.step) * r.decay ** (self.step - 1)
+        move = self.first / self.second.sqrt().add_(1e-8)
+        if parameters.sign is None:
+            parameters.theta.add_(move, alpha=r.alpha * scale).clamp_(0, 1)
+            return
+        rate = parameters.free * (r.alpha - r.beta) + r.beta
+        parameters.theta.addcmul_(move, rate, value=scale).clamp_(min=0)
+        torch.minimum(parameters.theta, (1 - parameters.free) * 1e4 + 1, out=parameters.theta)
+
+
+@dataclass(frozen=True)
+class Ascended:
+    """Where an ascent ended, for each form.
+
+    Attributes:
+        value: [m] the best bound seen (float32, up to rounding).
+        theta: [m, k] the parameters of the best bound of forms that reached the goal, the last ones of the others.
+        reached: [m] which forms reached the goal.
+        trace: the last iteration's trace of the forms that did not reach it, in their order.
+    """
+
+    value: Tensor
+    theta: Tensor
+    reached: Tensor
+    trace: Trace | None
+
+
+def ascend(walker: Walker, parameters: Parameters, *, steps: int, rates: Rates, goal: float | Tensor) -> Ascended:
+    """Raise every form's bound until it exceeds ``goal`` or ``steps`` iterations are done.
+
+    Forms that reach the goal are dropped along the way, so that they cost nothing more.
+    """
+    m = len(parameters.theta)
+    best = parameters.theta.new_full((m,), -torch.inf)
+    kept = parameters.theta.clone()
+    reached = torch.zeros(m, dtype=torch.bool, device=best.device)
+    goals = torch.as_tensor(goal, dtype=best.dtype, device=best.device).expand(m)
+    item = torch.arange(m, device=best.device)
+    current = Parameters(parameters.theta.clone(), parameters.sign, parameters.free)
+    adam = Adam(current.theta, rates)
+    trace: Trace | None = None
+    for step in range(steps):
+        trace = walker.walk(walker.set(current))
+        best[item] = torch.maximum(best[item], trace.value)
+        done = trace.value > goals[item]
+        if bool(done.any()):
+            reached[item[done]] = True
+            kept[item[done]] = current.theta[done]
+            keep = (~done).nonzero()[:, 0]
+            item = item[keep]
+            if len(item) == 0:
+                return Ascended(best, kept, reached, None)
+            walker.narrow(keep)
+            current = current[keep]
+            adam.narrow(keep)
+            trace = Trace(
+                {v: t[keep] for v, t in trace.coeff.items()},
+                {v: t[keep] for v, t in trace.entering.items()},
+                trace.minimiser[keep],
+                trace.value[keep],
+            )
+        if step + 1 < steps:
+            adam.ascend(current, walker.gradient(trace, current))
+    kept[item] = current.theta
+    return Ascended(best, kept, reached, trace)

@@ -1,0 +1,187 @@
+"""A builder of networks, shared by the readers of modules and of ONNX files.
+
+It folds affine operations as they come, writes pooling as convolutions and ReLUs, and names what it cannot take.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from certiprune.core.errors import ModelError
+from certiprune.net.fold import compose
+from certiprune.net.network import Network, Node
+from certiprune.net.ops import Add, Affine, Conv, Op, Pad, Relu, Reshape, Scale, Select, Shape
+
+
+@dataclass
+class Builder:
+    """Collects nodes; methods take and return value numbers (0 is the input)."""
+
+    input_shape: Shape
+    dtype: torch.dtype = torch.float64
+    nodes: list[Node] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.shapes.append(tuple(self.input_shape))
+
+    def emit(self, op: Op, *inputs: int, name: str = "") -> int:
+        """Add an operation.
+
+        Raises:
+            ModelError: its weights are not finite, or the shapes do not fit.
+        """
+        if isinstance(op, Affine):
+            for key, value in vars(op).items():
+                if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
+                    raise ModelError(f"{name or type(op).__name__}: the {key} holds NaN or infinite numbers")
+        try:
+            shape = tuple(op.shape(*(self.shapes[i] for i in inputs)))
+        except (ValueError, IndexError, ZeroDivisionError) as error:
+            raise ModelError(f"{name}: {type(op).__name__} does not fit {self.shapes[inputs[0]]}") from error
+        if any(s < 1 for s in shape):
+            raise ModelError(f"{name}: {type(op).__name__} leaves nothing of {self.shapes[inputs[0]]}")
+        self.nodes.append(Node(op, inputs, name))
+        self.shapes.append(shape)
+        return len(self.nodes)
+
+    def relu(self, x: int, name: str = "") -> int:
+        return self.emit(Relu(), x, name=name)
+
+    def add(self, *xs: int, name: str = "") -> int:
+        shapes = {self.shapes[x] for x in xs}
+        if len(shapes) > 1:
+            raise ModelError(f"{name}: Add of different shapes {sorted(shapes)} is not supported")
+        return self.emit(Add(), *xs, name=name)
+
+    def scale(self, x: int, scale: Tensor | float, shift: Tensor | float | None = None, name: str = "") -> int:
+        """``scale * x + shift`` with constants that broadcast to the value's shape (no batch dimension)."""
+        shape = self.shapes[x]
+        tensors = []
+        for t in (scale, shift):
+            if t is not None:
+                t = torch.as_tensor(t).to(self.dtype)
+                while t.dim() > len(shape) and t.shape[0] == 1:
+                    t = t[0]
+                try:
+                    fits = torch.broadcast_shapes(t.shape, shape) == torch.Size(shape)
+                except RuntimeError:
+                    fits = False
+                if not fits:
+                    raise ModelError(f"{name}: a constant of shape {tuple(t.shape)} does not fit a value of {shape}")
+            tensors.append(t)
+        return self.emit(Scale(tensors[0], tensors[1]), x, name=name)  # type: ignore[arg-type]
+
+    def flatten(self, x: int, name: str = "") -> int:
+        return self.reshape(x, (math.prod(self.shapes[x]),), name)
+
+    def reshape(self, x: int, target: Shape, name: str = "") -> int:
+        if math.prod(target) != math.prod(self.shapes[x]):
+            raise ModelError(f"{name}: cannot reshape {self.shapes[x]} to {target}")
+        return x if tuple(target) == self.shapes[x] else self.emit(Reshape(tuple(target)), x, name=name)
+
+    def pool_average(self, x: int, kernel: Shape, stride: Shape, padding: Shape, name: str, divisor: bool) -> int:
+        """Average pooling as a convolution; ``divisor``: padded zeros count in the divisor."""
+        c, h, w = self._image(x, name)
+        weight = torch.full((c, 1, *kernel), 1.0 / math.prod(kernel), dtype=self.dtype)
+        y = self.emit(Conv(weight, None, stride, padding, c), x, name=name)  # type: ignore[arg-type]
+        if padding != (0, 0) and not divisor:
+            ones = Conv(torch.ones(1, 1, *kernel, dtype=self.dtype), None, stride, padding)  # type: ignore[arg-type]
+            count = ones.linear(torch.ones(1, 1, h, w, dtype=self.dtype))[0]
+            y = self.scale(y, math.prod(kernel) / count, name=name)
+        return y
+
+    def pool_max(self, x: int, kernel: Shape, stride: Shape, padding: Shape, name: str) -> int:
+        """Max pooling rewritten exactly: ``max(a, b) = a + relu(b - a)``, pairwise."""
+        c, _, _ = self._image(x, name)
+        if padding != (0, 0) and not self._not_negative(x):
+            raise ModelError(f"{name}: max pooling with padding is supported only right after a ReLU")
+        parts = []
+        for i in range(kernel[0]):
+            for j in range(kernel[1]):
+                weight = torch.zeros(c, 1, *kernel, dtype=self.dtype)
+                weight[:, 0, i, j] = 1
+                parts.append(self.emit(Conv(weight, None, stride, padding, c), x, name=name))  # type: ignore[arg-type]
+        while len(parts) > 1:
+            pairs = [parts[k : k + 2] for k in range(0, len(parts), 2)]
+            parts = [pair[0] if len(pair) == 1 else self._larger(pair[0], pair[1], name) for pair in pairs]
+        return parts[0]
+
+    def concat(self, xs: list[int], dim: int, name: str = "") -> int:
+        size = sum(self.shapes[x][dim] for x in xs)
+        at, placed = 0, []
+        for x in xs:
+            width = self.shapes[x][dim]
+            placed.append(self.emit(Select(dim, torch.arange(at, at + width), size), x, name=name))
+            at += width
+        return self.add(*placed, name=name)
+
+    def pad(self, x: int, amounts: Shape, name: str = "") -> int:
+        return x if not any(amounts) else self.emit(Pad(tuple(amounts)), x, name=name)
+
+    def finish(self, output: int, name: str = "output") -> Network:
+        """The network whose output is ``output`` (flattened), folded, without what nothing reads."""
+        if len(self.shapes[output]) != 1:
+            output = self.flatten(output, name)
+        network = fold(Network(tuple(self.nodes), tuple(self.input_shape)), output)
+        if not network.nodes:
+            raise ModelError("the model computes nothing from its input")
+        return network
+
+    def _image(self, x: int, name: str) -> Shape:
+        shape = self.shapes[x]
+        if len(shape) != 3:
+            raise ModelError(f"{name}: pooling needs an image [c, h, w], not {shape}")
+        return shape
+
+    def _not_negative(self, x: int) -> bool:
+        return x > 0 and isinstance(self.nodes[x - 1].op, Relu)
+
+    def _larger(self, a: int, b: int, name: str) -> int:
+        minus = self.scale(a, -1.0, name=name)
+        return self.add(a, self.relu(self.add(b, minus, name=name), name=name), name=name)
+
+
+def fold(network: Network, output: int) -> Network:
+    """The same function with neighbouring affine operations composed and unread values dropped."""
+    wanted = network.ancestors(output)
+    readers = {k: 0 for k in wanted}
+    for k in wanted:
+        for i in network.node(k).inputs if k else ():
+            readers[i] += 1
+    builder = Builder(network.input_shape)
+    new = {0: 0}
+    for k in wanted[1:]:
+        node = network.node(k)
+        new[k] = _append(builder, node, tuple(new[i] for i in node.inputs), alone=readers[node.inputs[0]] == 1)
+    return Network(tuple(builder.nodes), network.input_shape)
+
+
+def _append(builder: Builder, node: Node, inputs: tuple[int, ...], *, alone: bool) -> int:
+    """Add ``node``, composed with the node before it where only it reads that one."""
+    x = inputs[0]
+    last = builder.nodes[x - 1] if x and x == len(builder.nodes) else None
+    if not (alone and last and isinstance(node.op, Affine) and isinstance(last.op, Affine)):
+        return builder.emit(node.op, *inputs, name=node.name)
+    source = last.inputs[0]
+    if isinstance(last.op, Scale) and isinstance(node.op, Reshape):
+        # A scale commutes with a reshape; behind it, it can melt into the matrix that follows.
+        shape = builder.shapes[x]
+        flat = [None if t is None else t.expand(shape).reshape(node.op.target) for t in (last.op.scale, last.op.shift)]
+        _drop(builder)
+        y = _append(builder, node, (source,), alone=True)
+        return builder.emit(Scale(flat[0], flat[1]), y, name=last.name)  # type: ignore[arg-type]
+    one = compose(last.op, node.op, builder.shapes[source])
+    if one is None:
+        return builder.emit(node.op, *inputs, name=node.name)
+    _drop(builder)
+    return builder.emit(one, source, name=last.name or node.name)
+
+
+def _drop(builder: Builder) -> None:
+    builder.nodes.pop()
+    builder.shapes.pop()

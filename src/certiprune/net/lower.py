@@ -1,0 +1,258 @@
+"""From a live ``nn.Module`` to a ``Network``: traced once, compared with the module on a probe."""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from certiprune.core.errors import LoweringError, ModelError
+from certiprune.core.mask import Mask
+from certiprune.core.rng import generator
+from certiprune.net.build import Builder
+from certiprune.net.network import Network
+from certiprune.net.ops import Conv, Dense, Shape
+
+
+def lower(
+    module: nn.Module,
+    *,
+    shape: Shape,
+    mask: Mask | None = None,
+    probe: Tensor | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Network:
+    """The network that ``module`` computes in evaluation mode.
+
+    Args:
+        module: made of convolutions, linear layers, batch norm, ReLU, pooling, flatten and reshape, residual sums and
+            scaling by constants, in any nesting that ``torch.fx`` can trace.
+        shape: the input's shape [c, h, w] without the batch.
+        mask: weights that count as zero.
+        probe: inputs [n, *shape] on which the two are compared; seeded random ones when None.
+        dtype: float64 folds exactly enough for proofs and compares on the probe; with float32 (training) tensors
+            keep their gradient and nothing is compared.
+
+    Raises:
+        ModelError: an unsupported layer, named, or weights that are not finite.
+        LoweringError: the network and the module disagree on the probe.
+    """
+    source = module
+    if mask is not None:
+        source = copy.deepcopy(module)
+        mask.apply_(source)
+    network = _Reader(source, shape, dtype).read()
+    if dtype == torch.float64:
+        compare(network, _evaluation(source), probe if probe is not None else random_probe(shape))
+    return network
+
+
+def random_probe(shape: Shape) -> Tensor:
+    """Four seeded random inputs in [0, 1] for comparing two forms of a network."""
+    return torch.rand(4, *shape, generator=generator(0, "probe"), dtype=torch.float64)
+
+
+def compare(network: Network, reference: Callable[[Tensor], Tensor], probe: Tensor, rtol: float = 1e-7) -> None:
+    """Check that ``network`` equals ``reference`` on ``probe``, up to rounding.
+
+    Raises:
+        LoweringError: they differ by more than ``rtol`` of the largest output.
+    """
+    with torch.no_grad():
+        given = reference(probe.double()).double().flatten(1)
+        ours = network(probe.to(network.dtype)).double()
+    if given.shape != ours.shape:
+        raise LoweringError(f"the network's output has shape {tuple(ours.shape)}, the model's {tuple(given.shape)}")
+    worst = float((given - ours).abs().max())
+    if not worst <= rtol * max(1.0, float(given.abs().max())):
+        raise LoweringError(f"the network and the model differ by {worst:.3g} on a probe; please report this model")
+
+
+def _evaluation(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    return copy.deepcopy(module).double().cpu().eval()
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A traced value: its number in the builder (as against a constant)."""
+
+    number: int
+
+
+_UNIT = object()  # the result of asking for a size: only the batch dimension can be meant
+
+_SIGNS = {operator.add: 1.0, operator.iadd: 1.0, torch.add: 1.0, operator.sub: -1.0, operator.isub: -1.0, torch.sub: -1.0}
+_TIMES = (operator.mul, operator.imul, torch.mul)
+_OVER = (operator.truediv, operator.itruediv, torch.div)
+_PASS = (nn.Identity, nn.Dropout, nn.Dropout2d)
+
+
+class _Reader:
+    """Reads one module's trace into a builder."""
+
+    def __init__(self, module: nn.Module, shape: Shape, dtype: torch.dtype):
+        self.module, self.dtype = module, dtype
+        self.b = Builder(tuple(shape), dtype)
+        self.values: dict[fx.Node, Any] = {}
+
+    def read(self) -> Network:
+        try:
+            graph = fx.Tracer().trace(self.module)
+        except (fx.proxy.TraceError, TypeError, NameError) as error:
+            kind = type(self.module).__name__
+            raise ModelError(f"{kind} cannot be traced ({error}); its forward must not depend on values") from error
+        inputs = [node for node in graph.nodes if node.op == "placeholder"]
+        if len(inputs) != 1:
+            raise ModelError(f"a model must have one input, not {len(inputs)}")
+        self.values[inputs[0]] = _Value(0)
+        for node in graph.nodes:
+            if node.op == "get_attr":
+                self.values[node] = self._constant(_attribute(self.module, str(node.target)))
+            elif node.op == "output":
+                out = self._read(node.args[0])
+                if not isinstance(out, _Value):
+                    raise ModelError("a model must have one output tensor that depends on its input")
+                return self.b.finish(out.number)
+            elif node.op != "placeholder":
+                self.values[node] = self._node(node)
+        raise ModelError("the model has no output")
+
+    def _constant(self, t: Tensor) -> Tensor:
+        return t.detach().to("cpu", self.dtype) if self.dtype == torch.float64 else t
+
+    def _read(self, a: Any) -> Any:
+        if isinstance(a, fx.Node):
+            return self.values[a]
+        return tuple(self._read(x) for x in a) if isinstance(a, tuple | list) else a
+
+    def _node(self, node: fx.Node) -> Any:
+        args = self._read(node.args)
+        kwargs = {k: self._read(v) for k, v in node.kwargs.items()}
+        target = node.target
+        if target in _SIGNS:
+            return _Value(self._sum(args[0], args[1], _SIGNS[target], node.name))
+        if target in _TIMES or target in _OVER:
+            return _Value(self._product(args[0], args[1], target in _OVER, node.name))
+        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        if node.op != "call_module" and name in ("size", "getitem", "getattr"):
+            return _UNIT
+        if not args or not isinstance(args[0], _Value):
+            raise ModelError(f"{node.name}: the operation {name} on constants is not supported")
+        x = args[0].number
+        if node.op == "call_module":
+            return _Value(self._layer(_attribute(self.module, str(target)), x, str(target)))
+        if name in ("relu", "relu_"):
+            return _Value(self.b.relu(x, node.name))
+        if name == "flatten":
+            return _Value(self.b.flatten(x, node.name))
+        if name in ("view", "reshape"):
+            wanted = args[1] if isinstance(args[1], tuple) else args[1:]
+            return _Value(self.b.reshape(x, _resolve(wanted, self.b.shapes[x], node.name), node.name))
+        if name in ("contiguous", "dropout"):
+            return args[0]
+        if name in ("avg_pool2d", "max_pool2d"):
+            kind = nn.AvgPool2d if name == "avg_pool2d" else nn.MaxPool2d
+            return _Value(self._layer(kind(*args[1:], **kwargs), x, node.name))
+        raise ModelError(f"{node.name}: the operation {name} is not supported")
+
+    def _sum(self, a: Any, b: Any, sign: float, name: str) -> int:
+        if isinstance(a, _Value) and isinstance(b, _Value):
+            second = b.number if sign > 0 else self.b.scale(b.number, -1.0, name=name)
+            return self.b.add(a.number, second, name=name)
+        if isinstance(a, _Value):
+            return self.b.scale(a.number, 1.0, sign * torch.as_tensor(b, dtype=self.dtype), name=name)
+        return self.b.scale(b.number, sign, torch.as_tensor(a, dtype=self.dtype), name=name)
+
+    def _product(self, a: Any, b: Any, divide: bool, name: str) -> int:
+        if isinstance(a, _Value) == isinstance(b, _Value) or (divide and not isinstance(a, _Value)):
+            raise ModelError(f"{name}: a product or quotient of two values that depend on the input is not affine")
+        value, constant = (a, b) if isinstance(a, _Value) else (b, a)
+        t = torch.as_tensor(constant, dtype=self.dtype)
+        return self.b.scale(value.number, 1 / t if divide else t, name=name)
+
+    def _layer(self, layer: nn.Module, x: int, name: str) -> int:
+        match layer:
+            case nn.Conv2d():
+                return self._conv(layer, x, name)
+            case nn.Linear():
+                if len(self.b.shapes[x]) != 1:
+                    raise ModelError(f"{name}: a linear layer needs a flat value, not {self.b.shapes[x]}")
+                return self.b.emit(Dense(self._weight(layer.weight), self._weight(layer.bias)), x, name=name)
+            case nn.BatchNorm1d() | nn.BatchNorm2d():
+                return self._batch_norm(layer, x, name)
+            case nn.ReLU():
+                return self.b.relu(x, name)
+            case nn.Flatten(start_dim=1, end_dim=-1):
+                return self.b.flatten(x, name)
+            case nn.AvgPool2d():
+                kernel, stride, padding = _pool(layer)
+                if layer.ceil_mode or layer.divisor_override:
+                    raise ModelError(f"{name}: average pooling with ceil_mode or divisor_override is not supported")
+                return self.b.pool_average(x, kernel, stride, padding, name, layer.count_include_pad)
+            case nn.AdaptiveAvgPool2d() if layer.output_size in (1, (1, 1)):
+                return self.b.pool_average(x, self.b.shapes[x][1:], (1, 1), (0, 0), name, True)
+            case nn.MaxPool2d(ceil_mode=False, dilation=1):
+                return self.b.pool_max(x, *_pool(layer), name)
+            case _ if isinstance(layer, _PASS):
+                return x
+        raise ModelError(f"{name}: the layer {layer} is not supported")
+
+    def _conv(self, layer: nn.Conv2d, x: int, name: str) -> int:
+        if _pair(layer.dilation) != (1, 1) or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            raise ModelError(f"{name}: the layer {layer} is not supported (dilation, or padding other than zeros)")
+        bias = None if layer.bias is None else self._weight(layer.bias)[:, None, None]  # type: ignore[index]
+        weight = self._weight(layer.weight)
+        assert weight is not None
+        op = Conv(weight, bias, _pair(layer.stride), _pair(layer.padding), layer.groups)
+        shape = self.b.shapes[x]
+        if len(shape) != 3 or shape[0] != layer.in_channels:
+            raise ModelError(f"{name}: a convolution of {layer.in_channels} channels does not fit a value of {shape}")
+        return self.b.emit(op, x, name=name)
+
+    def _batch_norm(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, x: int, name: str) -> int:
+        if layer.running_mean is None or layer.running_var is None:
+            raise ModelError(f"{name}: batch norm without running statistics depends on the batch")
+        mean, var = self._weight(layer.running_mean), self._weight(layer.running_var)
+        assert mean is not None and var is not None
+        scale = torch.rsqrt(var + layer.eps)
+        if layer.weight is not None:
+            scale = scale * self._weight(layer.weight)
+        shift = -mean * scale
+        if layer.bias is not None:
+            shift = shift + self._weight(layer.bias)
+        tail = (-1,) + (1,) * (len(self.b.shapes[x]) - 1)
+        return self.b.scale(x, scale.reshape(tail), shift.reshape(tail), name=name)
+
+    def _weight(self, t: Tensor | None) -> Tensor | None:
+        return None if t is None else self._constant(t)
+
+
+def _attribute(module: nn.Module, path: str) -> Any:
+    for part in path.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def _pair(v: Any) -> tuple[int, int]:
+    return (int(v[0]), int(v[1])) if isinstance(v, tuple | list) else (int(v), int(v))
+
+
+def _pool(layer: nn.AvgPool2d | nn.MaxPool2d) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    kernel = _pair(layer.kernel_size)
+    stride = kernel if layer.stride is None else _pair(layer.stride)
+    return kernel, stride, _pair(layer.padding)
+
+
+def _resolve(wanted: tuple[Any, ...], shape: Shape, name: str) -> Shape:
+    """The target of a reshape without its batch dimension, with -1 worked out."""
+    target = [w if isinstance(w, int) else -1 for w in wanted[1:]]
+    if not target or target.count(-1) > 1:
+        raise ModelError(f"{name}: a reshape must keep the batch dimension first")
+    known = math.prod(t for t in target if t != -1)
+    return tuple(math.prod(shape) // known if t == -1 else t for t in target)

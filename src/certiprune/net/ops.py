@@ -1,0 +1,283 @@
+"""The operations of a ``Network``: affine maps, their exact transposes, and the ReLU.
+
+Every affine operation ``y = A x + b`` offers
+    forward(x)          A x + b
+    linear(x)           A x
+    pull(c)             A^T c, so that c @ y = pull(c) @ x + c @ b    (equal to autograd's vector-Jacobian product)
+    absolute()          the same operation with |A| and |b|, for interval bounds and rounding allowances
+All tensors carry a leading batch dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+class Op(ABC):
+    """One operation of the graph; ``fan_in`` is the longest sum that it takes, for rounding allowances."""
+
+    @abstractmethod
+    def shape(self, *inputs: Shape) -> Shape:
+        """The output's shape without the batch dimension."""
+
+
+@dataclass(frozen=True)
+class Relu(Op):
+    """``max(x, 0)``, the only operation that is not affine."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """The sum of several values of one shape."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+
+class Affine(Op):
+    """``y = A x + b`` with one input."""
+
+    @abstractmethod
+    def linear(self, x: Tensor) -> Tensor:
+        """``A x`` for x [n, *in]."""
+
+    @abstractmethod
+    def pull(self, c: Tensor, shape: Shape) -> Tensor:
+        """``A^T c`` for c [m, *out]; ``shape`` is the input's."""
+
+    def offset(self) -> Tensor | None:
+        """``b``, broadcastable to the output's shape, or None for zero."""
+        return None
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = self.offset()
+        return self.linear(x) if b is None else self.linear(x) + b
+
+    def absolute(self) -> Affine:
+        """The operation with ``|A|`` and ``|b|``."""
+        return self
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
+        return self
+
+    @property
+    def fan_in(self) -> int:
+        return 1
+
+    def cost(self, inputs: Shape) -> int:
+        """Multiply-adds of one application."""
+        return 0
+
+
+def _cast(t: Tensor | None, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
+    return None if t is None else t.to(dtype=dtype, device=device)
+
+
+@dataclass(frozen=True)
+class Conv(Affine):
+    """A convolution; ``bias`` is None, [c, 1, 1], or one number per output position [c, h, w]."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+
+    def shape(self, *inputs: Shape) -> Shape:
+        _, h, w = inputs[0]
+        kh, kw = self.weight.shape[2:]
+        (sh, sw), (ph, pw) = self.stride, self.padding
+        return (self.weight.shape[0], (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1)
+
+    def linear(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, None, self.stride, self.padding, 1, self.groups)
+
+    def pull(self, c: Tensor, shape: Shape) -> Tensor:
+        out = self.shape(shape)
+        extra = [
+            shape[1 + d] - ((out[1 + d] - 1) * self.stride[d] - 2 * self.padding[d] + self.weight.shape[2 + d])
+            for d in (0, 1)
+        ]
+        return F.conv_transpose2d(
+            c, self.weight, None, self.stride, self.padding, (extra[0], extra[1]), self.groups
+        )
+
+    def offset(self) -> Tensor | None:
+        return self.bias
+
+    def absolute(self) -> Conv:
+        return replace(self, weight=self.weight.abs(), bias=None if self.bias is None else self.bias.abs())
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Conv:
+        weight = self.weight.to(dtype=dtype, device=device)
+        return replace(self, weight=weight, bias=_cast(self.bias, dtype, device))
+
+    @property
+    def fan_in(self) -> int:
+        return math.prod(self.weight.shape[1:])
+
+    def cost(self, inputs: Shape) -> int:
+        return math.prod(self.shape(inputs)) * self.fan_in
+
+
+@dataclass(frozen=True)
+class Dense(Affine):
+    """A matrix on a flat value: ``weight`` [out, in], ``bias`` [out] or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return (self.weight.shape[0],)
+
+    def linear(self, x: Tensor) -> Tensor:
+        return x @ self.weight.T
+
+    def pull(self, c: Tensor, shape: Shape) -> Tensor:
+        return c @ self.weight
+
+    def offset(self) -> Tensor | None:
+        return self.bias
+
+    def absolute(self) -> Dense:
+        return Dense(self.weight.abs(), None if self.bias is None else self.bias.abs())
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Dense:
+        return Dense(self.weight.to(dtype=dtype, device=device), _cast(self.bias, dtype, device))
+
+    @property
+    def fan_in(self) -> int:
+        return self.weight.shape[1]
+
+    def cost(self, inputs: Shape) -> int:
+        return self.weight.numel()
+
+
+@dataclass(frozen=True)
+class Scale(Affine):
+    """``scale * x + shift`` elementwise; both broadcast to the value's shape."""
+
+    scale: Tensor
+    shift: Tensor | None
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+    def linear(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+    def pull(self, c: Tensor, shape: Shape) -> Tensor:
+        return c * self.scale
+
+    def offset(self) -> Tensor | None:
+        return self.shift
+
+    def absolute(self) -> Scale:
+        return Scale(self.scale.abs(), None if self.shift is None else self.shift.abs())
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Scale:
+        return Scale(self.scale.to(dtype=dtype, device=device), _cast(self.shift, dtype, device))
+
+    def cost(self, inputs: Shape) -> int:
+        return math.prod(inputs)
+
+
+@dataclass(frozen=True)
+class Reshape(Affine):
+    """The same numbers in the same order in another shape; flattening is the usual case."""
+
+    target: Shape
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return self.target
+
+    def linear(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], *self.target)
+
+    def pull(self, c: Tensor, shape: Shape) -> Tensor:
+        return c.reshape(c.shape[0], *shape)
+
+
+@dataclass(frozen=True)
+class Permute(Affine):
+    """Dimensions in another order; ``order`` counts without the batch dimension."""
+
+    order: Shape
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return tuple(inputs[0][d] for d in self.order)
+
+    def linear(self, x: Tensor) -> Tensor:
+        return x.permute(0, *(d + 1 for d in self.order)).contiguous()
+
+    def pull(self, c: Tensor, shape: Shape) -> Tensor:
+        inverse = sorted(range(len(self.order)), key=lambda d: self.order[d])
+        return c.permute(0, *(d + 1 for d in inverse)).contiguous()
+
+
+@dataclass(frozen=True)
+class Pad(Affine):
+    """Zeros around the value; ``amounts`` as ``torch.nn.functional.pad`` takes them, last dimension first."""
+
+    amounts: Shape
+
+    def shape(self, *inputs: Shape) -> Shape:
+        out = list(inputs[0])
+        for d in range(len(self.amounts) // 2):
+            out[-1 - d] += self.amounts[2 * d] + self.amounts[2 * d + 1]
+        return tuple(out)
+
+    def linear(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.amounts)
+
+    def pull(self, c: Tensor, shape: Shape) -> Tensor:
+        return F.pad(c, tuple(-a for a in self.amounts)).contiguous()
+
+
+@dataclass(frozen=True)
+class Select(Affine):
+    """Some entries of one dimension (a slice, or one part of a concatenation put in its place).
+
+    ``index`` [k] picks entries of dimension ``dim`` (counted without the batch). With ``size`` set, the opposite: the
+    input's entries are put at ``index`` in a zero value whose dimension has that size.
+    """
+
+    dim: int
+    index: Tensor
+    size: int | None = None
+
+    def shape(self, *inputs: Shape) -> Shape:
+        out = list(inputs[0])
+        out[self.dim] = len(self.index) if self.size is None else self.size
+        return tuple(out)
+
+    def _pick(self, x: Tensor) -> Tensor:
+        return x.index_select(self.dim + 1, self.index)
+
+    def _place(self, x: Tensor, size: int) -> Tensor:
+        out = x.new_zeros(*x.shape[: self.dim + 1], size, *x.shape[self.dim + 2 :])
+        return out.index_add(self.dim + 1, self.index, x)
+
+    def linear(self, x: Tensor) -> Tensor:
+        return self._pick(x) if self.size is None else self._place(x, self.size)
+
+    def pull(self, c: Tensor, shape: Shape) -> Tensor:
+        return self._place(c, shape[self.dim]) if self.size is None else self._pick(c)
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Select:
+        return replace(self, index=self.index.to(device))
