@@ -1,0 +1,262 @@
+"""The public functions: each works on a plain ``torch.nn.Module``, a ``Network``, or a file of one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from certiprune.core.epsilon import parse_epsilon
+from certiprune.core.errors import InputError
+from certiprune.core.mask import Mask
+from certiprune.net import Network
+from certiprune.net import compact as _compact
+from certiprune.net import lower as _lower
+from certiprune.prune.apply import prune as prune
+
+if TYPE_CHECKING:
+    from certiprune.experiment.config import Experiment
+    from certiprune.experiment.events import Watcher
+    from certiprune.net import Compaction
+    from certiprune.verify.outcome import Outcome
+
+Images = Tensor | np.ndarray | Sequence[Any]
+AnyModel = nn.Module | Network | str | Path
+
+__all__ = ["AnyModel", "Mask", "compact", "lower", "outcomes", "prune", "read", "run", "verify"]
+
+
+def lower(
+    module: nn.Module, *, shape: Sequence[int], mask: Mask | None = None, probe: Tensor | None = None
+) -> Network:
+    """``module`` as an immutable graph of affine operations and ReLUs, checked against the module on a probe.
+
+    Args:
+        module: layers that certiprune knows; it is looked at in evaluation mode and left as it was.
+        shape: an input's shape without the batch dimension, such as (1, 28, 28).
+        mask: weights to take for zero.
+        probe: inputs [n, *shape] on which the two are compared; random ones by default.
+
+    Raises:
+        ModelError: an operator is not supported, or weights are not finite.
+        LoweringError: the two compute different things.
+    """
+    return _lower(module, shape=tuple(shape), mask=mask, probe=probe)
+
+
+def compact(network: Network) -> tuple[Network, Compaction]:
+    """``network`` without its dead channels and neurons, and what was removed; outputs equal to rounding."""
+    return _compact(network)
+
+
+def read(path: str | Path) -> tuple[Network, nn.Module | None]:
+    """The network in an ONNX file or in a checkpoint of certiprune's own, and the module where there is one.
+
+    Raises:
+        InputError: there is no such file, or it is neither.
+        ModelError: it holds an unsupported operator or is damaged.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise InputError(f"{path}: no such model file; give an ONNX file or a checkpoint (.safetensors)")
+    if file.suffix == ".onnx":
+        from certiprune.net import onnx_in
+
+        return onnx_in.read(file), None
+    if file.is_dir() or file.suffix == ".safetensors":
+        from certiprune.net import checkpoint
+
+        found = checkpoint.load(file)
+        model = found.model.eval()
+        return lower(model, shape=found.spec.shape, mask=found.mask), model
+    raise InputError(f"{path}: is no model file; give an ONNX file (.onnx) or a checkpoint (.safetensors)")
+
+
+def verify(
+    model: AnyModel,
+    images: Images,
+    labels: Images,
+    *,
+    eps: float | str | Images,
+    timeout: float = 300.0,
+    nodes: int | None = None,
+    domain: tuple[float, float] = (0.0, 1.0),
+    device: str = "cpu",
+) -> list[Outcome]:
+    """Decide for each image whether every perturbation within ``eps`` keeps its label.
+
+    Args:
+        model: a module in which normalisation is a layer, a ``Network``, an ONNX file or a checkpoint.
+        images: [n, *shape], within ``domain``.
+        labels: [n], the class that should win.
+        eps: L-infinity radius in input units: a number, a fraction such as ``"2/255"``, or one number per
+        image. timeout: seconds that one image may take before it is given up as ``unknown``. nodes:
+        subproblems that one image may take; None for no limit. domain: the smallest and largest value of a
+        pixel. device: ``cpu`` or ``cuda``.
+
+    Returns:
+        One outcome per image, in the images' order. CERTIFIED is a proof; FALSIFIED comes with a point that
+        was replayed on the model; UNKNOWN says why.
+
+    Raises:
+        InputError: images, labels or eps are out of range or do not fit together or to the model.
+        ModelError: the model is not supported.
+    """
+    found = outcomes(
+        model, images, labels, eps=eps, timeout=timeout, nodes=nodes, domain=domain, device=device
+    )
+    return sorted(found, key=lambda outcome: outcome.index)
+
+
+def outcomes(
+    model: AnyModel,
+    images: Images,
+    labels: Images,
+    *,
+    eps: float | str | Images,
+    timeout: float = 300.0,
+    nodes: int | None = None,
+    domain: tuple[float, float] = (0.0, 1.0),
+    device: str = "cpu",
+    indices: Sequence[int] | None = None,
+) -> Iterator[Outcome]:
+    """What ``verify`` returns, each outcome as soon as it is decided; ``indices`` are the numbers to report.
+
+    Everything is checked before the iterator is returned.
+    """
+    from certiprune.verify import Budget
+    from certiprune.verify import verify as decide
+
+    if not (isinstance(timeout, int | float) and timeout > 0):
+        raise InputError(f"the timeout {timeout!r} must be a number of seconds above 0")
+    if nodes is not None and nodes < 1:
+        raise InputError(f"the node limit {nodes} must be at least 1")
+    where = torch_device(device)
+    x = _tensor(images, torch.float32, "images")
+    y = _tensor(labels, torch.int64, "labels")
+    radius = _radius(eps, len(x) if x.dim() else 0)
+    network, original = _network(model, x)
+    _fit(network, x, y, domain)
+    if original is not None:
+        original = original.to(where)
+    return decide(
+        network.to(network.dtype, where),
+        x.to(where),
+        y.to(where),
+        eps=radius if isinstance(radius, float) else radius.to(where),
+        domain=domain,
+        budget=Budget(seconds=float(timeout), nodes=nodes),
+        indices=indices,
+        original=original,
+    )
+
+
+def run(
+    experiment: Experiment | str | Path,
+    out: str | Path,
+    *,
+    fresh: bool = False,
+    data_folder: Path | None = None,
+    watch: Watcher | None = None,
+) -> Path:
+    """Run ``experiment`` (an object, a YAML file or a preset's name) in folder ``out``, or go on with it.
+
+    Returns:
+        The run's report, a self-contained HTML page.
+
+    Raises:
+        ConfigError: the experiment is not valid, or ``out`` holds another one (``fresh`` starts over).
+    """
+    from certiprune import report
+    from certiprune.experiment import load, pipeline
+    from certiprune.experiment.events import unwatched
+
+    chosen = load.load(experiment) if isinstance(experiment, str | Path) else experiment
+    pipeline.run(chosen, Path(out), progress=watch or unwatched, fresh=fresh, data_folder=data_folder)
+    return report.write(Path(out))
+
+
+def torch_device(name: str) -> torch.device:
+    """The device called ``name``.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"there is no device called {name!r}; choose cpu or cuda") from error
+    if device.type == "cuda" and not (
+        torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    ):
+        raise InputError(f"device {name} is not there; choose cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name} is not supported; choose cpu or cuda")
+    return device
+
+
+def _tensor(values: Images, dtype: torch.dtype, what: str) -> Tensor:
+    try:
+        tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the {what} are no array of numbers") from error
+    if dtype == torch.int64 and tensor.is_floating_point() and bool((tensor != tensor.round()).any()):
+        raise InputError(f"the {what} must be whole numbers")
+    return tensor.to(dtype)
+
+
+def _radius(eps: float | str | Images, count: int) -> float | Tensor:
+    if isinstance(eps, str | float | int):
+        return parse_epsilon(eps)
+    radius = _tensor(eps, torch.float64, "epsilons").flatten()
+    if len(radius) not in (1, count):
+        raise InputError(f"there are {len(radius)} epsilons for {count} images; give one, or one per image")
+    wrong = ~((radius >= 0) & (radius <= 1))
+    if bool(wrong.any()):
+        place = int(wrong.nonzero()[0])
+        raise InputError(
+            f"epsilon {float(radius[place])} (number {place}) must lie in [0, 1]: it is in input units"
+        )
+    return float(radius[0]) if len(radius) == 1 else radius
+
+
+def _network(model: AnyModel, images: Tensor) -> tuple[Network, nn.Module | None]:
+    if isinstance(model, Network):
+        return model, None
+    if isinstance(model, nn.Module):
+        if images.dim() < 2:
+            raise InputError(f"images must be [n, ...], not {tuple(images.shape)}")
+        return lower(model, shape=images.shape[1:]), model.eval()
+    return read(model)
+
+
+def _fit(network: Network, images: Tensor, labels: Tensor, domain: tuple[float, float]) -> None:
+    if tuple(images.shape[1:]) != tuple(network.input_shape) or images.dim() < 2:
+        raise InputError(
+            f"the images are {list(images.shape)}; the model takes [n, {str(list(network.input_shape))[1:]}"
+        )
+    if labels.shape != images.shape[:1]:
+        raise InputError(
+            f"there are {len(images)} images and labels of shape {list(labels.shape)}; give one per image"
+        )
+    low, high = domain
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"the domain {domain} must be two numbers, the smaller first")
+    # Written so that a pixel that is not a number fails as well.
+    wrong = ~((images >= low) & (images <= high)).flatten(1).all(1)
+    if bool(wrong.any()):
+        raise InputError(
+            f"image {int(wrong.nonzero()[0])} has values outside [{low:g}, {high:g}] or not a number; "
+            "give images before normalisation"
+        )
+    bad = ~((labels >= 0) & (labels < network.outputs))
+    if bool(bad.any()):
+        place = int(bad.nonzero()[0])
+        raise InputError(
+            f"label {int(labels[place])} of image {place} is none of the model's {network.outputs} classes"
+        )

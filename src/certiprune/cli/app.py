@@ -1,0 +1,24 @@
+"""The list of commands."""
+
+from __future__ import annotations
+
+import typer
+
+from certiprune.cli import datasets, experiments, report, steps, verify
+
+app = typer.Typer(
+    name="certiprune",
+    help="Train, prune and completely verify ReLU networks.",
+    epilog="Start with: certiprune demo",
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(experiments.demo)
+app.command("run")(experiments.run)
+app.command("train")(experiments.train)
+app.command("prune")(steps.prune)
+app.command("verify")(verify.verify)
+app.command("export")(steps.export)
+app.command("report")(report.report)
+app.command("datasets")(datasets.datasets)

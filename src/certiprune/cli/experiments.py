@@ -1,0 +1,127 @@
+"""``certiprune demo``, ``run`` and ``train``: experiments, whole or in part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from certiprune.core.errors import InputError
+
+if TYPE_CHECKING:
+    from certiprune.experiment.events import Event
+
+Source = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or a preset: demo, fashion-mini.")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Start over: remove what an earlier run left in the folder.")
+]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the dataset's files are.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("demo-run"),
+    fresh: Fresh = False,
+    threads: Threads = None,
+) -> None:
+    """Train a small network on handwritten digits, prune it twice, verify each network and write a report.
+
+    Takes under two minutes on two cores.
+
+    \b
+    Example:
+      certiprune demo --out demo-run
+    """
+    _run("demo", out, fresh, None, threads, f"certiprune demo --out {out}")
+
+
+def run(
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; by default runs/NAME.")] = None,
+    fresh: Fresh = False,
+    data: DataFolder = None,
+    threads: Threads = None,
+) -> None:
+    """Run an experiment, or go on with one that was interrupted: train, prune, verify, report.
+
+    \b
+    Example:
+      certiprune run fashion-mini --out runs/fashion-mini
+    """
+    folder = _folder(source, out)
+    _run(source, folder, fresh, data, threads, f"certiprune run {source} --out {folder}")
+
+
+def train(
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; by default runs/NAME.")] = None,
+    fresh: Fresh = False,
+    data: DataFolder = None,
+    threads: Threads = None,
+) -> None:
+    """Train the dense network of an experiment and stop there; `run` with the same folder goes on from it.
+
+    \b
+    Example:
+      certiprune train demo --out runs/demo
+    """
+    folder = _folder(source, out)
+    from certiprune.cli.machine import use_threads
+    from certiprune.experiment import load, pipeline
+    from certiprune.store import DENSE, RunLayout
+
+    experiment = load.load(source)
+    use_threads(threads)
+    _watched(
+        lambda watch: pipeline.run(
+            experiment, folder, progress=watch, fresh=fresh, data_folder=data, until=f"{DENSE}/0/train"
+        ),
+        f"certiprune train {source} --out {folder}",
+    )
+    print(RunLayout(folder).round(DENSE, 0).model)  # noqa: T201
+
+
+def _folder(source: str, out: Path | None) -> Path:
+    if not source.strip():
+        raise InputError("name an experiment: a YAML file or a preset")
+    return out or Path("runs") / Path(source).stem
+
+
+def _run(source: str, out: Path, fresh: bool, data: Path | None, threads: int | None, again: str) -> None:
+    from certiprune.cli.machine import use_threads
+    from certiprune.experiment import load, pipeline
+
+    experiment = load.load(source)
+    use_threads(threads)
+    _watched(
+        lambda watch: pipeline.run(experiment, out, progress=watch, fresh=fresh, data_folder=data),
+        again,
+    )
+    from certiprune import report
+    from certiprune.cli.rounds import table
+
+    page = report.write(out)
+    print("\n".join(table(out)))  # noqa: T201
+    print(f"The report: {page}")  # noqa: T201
+
+
+def _watched(work: Callable[[Callable[[Event], None]], object], again: str) -> None:
+    """Do ``work`` with its progress shown; Ctrl-C says how to go on."""
+    from certiprune.cli.progress import Meter
+
+    try:
+        with Meter() as meter:
+
+            def watch(event: Event) -> None:
+                if event.skipped:
+                    meter.line(f"{event.stage}: done before")
+                else:
+                    meter.update(event.stage, event.done, event.total, event.text)
+
+            work(watch)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"what is finished is kept; go on with: {again}") from error

@@ -1,0 +1,220 @@
+"""What an experiment file may say: one frozen model per section, every default written out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields
+from itertools import pairwise
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from certiprune.core.epsilon import parse_epsilon
+from certiprune.core.errors import CertipruneError
+from certiprune.train import Plan
+
+SCHEMA: Final = 1
+"""Raised whenever the same file would give other results: old run folders are not continued by new code."""
+
+
+def _epsilon(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("must be a number or a fraction such as 2/255")
+    try:
+        return parse_epsilon(value)
+    except CertipruneError as error:
+        raise ValueError(str(error)) from error
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+def _decreasing(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(later >= earlier for earlier, later in pairwise(values)):
+        raise ValueError("must fall from round to round, such as [0.5, 0.25]")
+    return values
+
+
+def _increasing(values: tuple[int, ...]) -> tuple[int, ...]:
+    if any(later <= earlier for earlier, later in pairwise(values)):
+        raise ValueError("must rise, such as [10, 15]")
+    return values
+
+
+Epsilon = Annotated[float, BeforeValidator(_epsilon)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Size = Annotated[int, Field(strict=True, ge=0)]
+Number = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Kept = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
+Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+Options = dict[str, float | int | bool | str]
+
+
+class Section(BaseModel):
+    """Frozen, and closed to keys that are not listed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Data(Section):
+    """Which images; the splits depend on ``name``, the experiment's ``seed`` and ``validation`` only."""
+
+    name: str = "digits"
+    validation: Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] = 0.1
+    train_limit: Count | None = None
+    test_limit: Count | None = None
+    crop_padding: Size = 0
+    flip: bool = False
+
+
+class Model(Section):
+    """Which network of the zoo; ``width`` scales its channels."""
+
+    name: str = "cnn_small"
+    width: Positive = 1.0
+
+
+class Loss(Section):
+    """A training loss and its options; the options that are left out are filled in with their defaults."""
+
+    name: str = "fgsm"
+    options: Options = {}
+
+
+class Train(Section):
+    """How every network is trained, the dense one and each round's alike; see ``train.Plan``."""
+
+    loss: Loss = Loss()
+    epochs: Count = 20
+    batch_size: Count = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Positive = 0.01
+    momentum: Annotated[Number, Field(lt=1)] = 0.9
+    weight_decay: Number = 5e-4
+    milestones: Annotated[tuple[Count, ...], AfterValidator(_increasing)] = ()
+    decay: Positive = 0.1
+    clip: Positive | None = 8.0
+    eps: Epsilon = 0.1
+    eps_start: Size = 0
+    eps_length: Size = 0
+    eps_mid: Annotated[Positive, Field(le=1)] = 0.4
+    validation_steps: Count = 5
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        if self.milestones and self.milestones[-1] > self.epochs:
+            raise ValueError(
+                f"milestones end at epoch {self.milestones[-1]}, after the last of {self.epochs} epochs"
+            )
+        try:
+            self.plan()
+        except CertipruneError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def plan(self) -> Plan:
+        """The same settings in the training loop's own form."""
+        return Plan(**{field.name: getattr(self, field.name) for field in fields(Plan)})
+
+
+class Ladder(Section):
+    """One method's way down: the fraction of the prunable weights that each round keeps.
+
+    ``rewind`` says where training starts again: ``initial`` is the untrained network, a number is the dense
+    network after that many epochs, and ``none`` goes on from the round before (fine-tuning).
+    """
+
+    name: Name
+    method: str
+    options: Options = {}
+    scope: Literal["global", "layer"] = "global"
+    keep: Annotated[tuple[Kept, ...], Field(min_length=1), AfterValidator(_decreasing)]
+    rewind: Literal["initial", "none"] | Count = "initial"
+
+    @field_validator("name")
+    @classmethod
+    def _not_dense(cls, value: str) -> str:
+        if value == "dense":
+            raise ValueError("is taken by the network that is not pruned; choose another name")
+        return value
+
+
+class Evaluate(Section):
+    """What accuracy is measured on, and the PGD attack that measures adversarial accuracy at ``verify.eps``.
+
+    ``images`` is the number of test images, from the first on; all of them by default. ``pgd_step_size`` is a
+    fraction of eps.
+    """
+
+    images: Count | None = None
+    pgd_steps: Count = 20
+    pgd_step_size: Positive = 0.25
+    pgd_restarts: Count = 1
+
+
+class Verify(Section):
+    """Complete verification of the first ``images`` test images; ``seconds`` and ``nodes`` limit each image.
+
+    A node limit cuts off at the same place on every machine; a time limit does not. Where results must be
+    repeatable, set ``nodes`` so that it ends the search before ``seconds`` does.
+    """
+
+    eps: Epsilon = 0.1
+    images: Count = 200
+    seconds: Positive = 300.0
+    nodes: Count | None = None
+
+
+class Experiment(Section):
+    """A whole experiment. Its identity is ``digest()``.
+
+    ``device`` is part of the identity, because a GPU adds in another order and so trains other weights. The
+    number of threads and the folders in which data is looked for are not settings of the experiment at all:
+    they belong to the machine, are given on the command line, and the threads are noted in the results
+    (``meta.environment``).
+    """
+
+    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    seed: Size = 0
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    data: Data = Data()
+    model: Model = Model()
+    train: Train = Train()
+    ladders: tuple[Ladder, ...] = ()
+    evaluate: Evaluate = Evaluate()
+    verify: Verify = Verify()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        seen: set[str] = set()
+        for ladder in self.ladders:
+            if ladder.name in seen:
+                raise ValueError(f"two ladders are called {ladder.name}")
+            seen.add(ladder.name)
+            if isinstance(ladder.rewind, int) and ladder.rewind > self.train.epochs:
+                raise ValueError(
+                    f"ladder {ladder.name} rewinds to epoch {ladder.rewind} of {self.train.epochs}"
+                )
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting, defaults included, as plain values that YAML and JSON can hold."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def digest(self) -> str:
+        """The SHA-256 (hexadecimal) of every setting, defaults and schema number included."""
+        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()

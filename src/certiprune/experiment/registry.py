@@ -1,0 +1,52 @@
+"""The names that other rooms know: datasets, networks, losses, pruning methods, and their options."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from certiprune import data
+from certiprune.core.errors import CertipruneError, ConfigError
+from certiprune.experiment.config import Experiment
+from certiprune.net import zoo
+from certiprune.prune import scores
+from certiprune.train import losses
+
+
+def fill_in(experiment: Experiment, name: str) -> Experiment:
+    """``experiment`` with every name looked up and every option of losses and methods written out.
+
+    Args:
+        name: what errors call the file.
+
+    Raises:
+        ConfigError: a name or an option is unknown, or an option's value is refused.
+    """
+    _known(experiment.data.name, data.names(), f"{name}: data.name", "dataset")
+    _known(experiment.model.name, zoo.names(), f"{name}: model.name", "network")
+    loss = experiment.train.loss
+    options = _options(losses.build, loss.name, loss.options, f"{name}: train.loss")
+    train = experiment.train.model_copy(update={"loss": loss.model_copy(update={"options": options})})
+    ladders = []
+    for number, ladder in enumerate(experiment.ladders):
+        options = _options(scores.build, ladder.method, ladder.options, f"{name}: ladders[{number}]")
+        ladders.append(ladder.model_copy(update={"options": options}))
+    return experiment.model_copy(update={"train": train, "ladders": tuple(ladders)})
+
+
+def _known(word: str, names: Sequence[str], place: str, what: str) -> None:
+    if word not in names:
+        close = difflib.get_close_matches(word, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"
+        raise ConfigError(f"{place}: there is no {what} {word!r}; {hint}")
+
+
+def _options(build: Callable[..., Any], word: str, given: dict[str, Any], place: str) -> dict[str, Any]:
+    """All options of the loss or method ``word``: those that are given, and the defaults of the others."""
+    try:
+        built = build(word, **given)
+    except CertipruneError as error:
+        raise ConfigError(f"{place}: {error}") from error
+    return {field.name: getattr(built, field.name) for field in fields(built)}

@@ -1,0 +1,139 @@
+"""A run's folder, opened: for this process alone, and only for the experiment that it belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from certiprune import __version__, data
+from certiprune.core.errors import ConfigError
+from certiprune.data import Dataset
+from certiprune.experiment import load
+from certiprune.experiment.config import Experiment
+from certiprune.experiment.events import Watcher
+from certiprune.store import Records, RunLayout, occupy, write_text
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every stage works with."""
+
+    experiment: Experiment
+    dataset: Dataset
+    layout: RunLayout
+    records: Records
+    watch: Watcher
+
+
+@contextmanager
+def session(
+    experiment: Experiment, out: Path, *, watch: Watcher, fresh: bool, data_folder: Path | None
+) -> Iterator[Session]:
+    """Open ``out`` for ``experiment``; ``fresh`` removes an earlier run's files first.
+
+    Raises:
+        ConfigError: the folder belongs to another experiment, to other data, or holds files that are not a
+        run's. DataError: the dataset is not there.
+    """
+    dataset = data.load(
+        experiment.data.name,
+        folder=data_folder,
+        seed=experiment.seed,
+        validation=experiment.data.validation,
+        train_limit=experiment.data.train_limit,
+        test_limit=experiment.data.test_limit,
+    )
+    with occupy(out) as layout:
+        if fresh and layout.records.exists():
+            _clear(layout)
+        if layout.experiment.exists() and not layout.records.exists():
+            raise ConfigError(f"{layout.experiment} exists and belongs to no run here; choose another folder")
+        with Records.open(layout.records) as records:
+            _claim(records, experiment, dataset, out)
+            write_text(layout.experiment, load.dump(experiment))
+            yield Session(experiment, dataset, layout, records, watch)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A digest of every image and label of the three splits, in order."""
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.validation, dataset.test):
+        digest.update(str(tuple(split.images.shape)).encode())
+        for tensor in (split.images, split.labels):
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _claim(records: Records, experiment: Experiment, dataset: Dataset, out: Path) -> None:
+    """Write down whose folder this is, or see that it is ours."""
+    found = records.meta()
+    content = fingerprint(dataset)
+    if "digest" not in found:
+        records.put_meta(
+            {
+                "digest": experiment.digest(),
+                "schema": experiment.schema_,
+                "config": experiment.resolved(),
+                "environment": environment(),
+                "dataset": dataset.name,
+                "data_fingerprint": content,
+                "classes": dataset.classes,
+                "class_names": list(dataset.class_names),
+                "input_shape": list(dataset.shape),
+            }
+        )
+        return
+    advice = "choose another folder (--out), or start over (--fresh)"
+    if found["digest"] != experiment.digest():
+        change = difference(found.get("config", {}), experiment.resolved())
+        raise ConfigError(f"{out} holds another experiment{f' ({change})' if change else ''}; {advice}")
+    if found.get("data_fingerprint") != content:
+        raise ConfigError(f"{out} was begun with other images of {dataset.name} than are there now; {advice}")
+
+
+def environment() -> dict[str, Any]:
+    """What can change the last bits of a result without being part of the experiment."""
+    return {
+        "certiprune": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def difference(before: Any, now: Any, place: str = "") -> str:
+    """The first setting that differs, such as ``train.epochs was 20 and is 10``; empty if none does."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in {**before, **now}:
+            if found := difference(before.get(key), now.get(key), f"{place}.{key}".lstrip(".")):
+                return found
+        return ""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        parts = enumerate(zip(before, now, strict=True))
+        return next((found for i, (a, b) in parts if (found := difference(a, b, f"{place}[{i}]"))), "")
+    return "" if before == now else f"{place} was {_short(before)} and is {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _clear(layout: RunLayout) -> None:
+    """Remove what a run leaves in its folder, and nothing else."""
+    for folder in (layout.checkpoints, layout.tables):
+        shutil.rmtree(folder, ignore_errors=True)
+    # The records go last: while they are there, the other files are known to be a run's.
+    journal = layout.records.with_name(f"{layout.records.name}-journal")
+    for file in (layout.report, layout.experiment, layout.records, journal):
+        file.unlink(missing_ok=True)

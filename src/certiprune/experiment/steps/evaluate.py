@@ -1,0 +1,83 @@
+"""How good a trained network is on the test split, and what is left of it."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from certiprune.core.mask import Mask
+from certiprune.core.rng import generator
+from certiprune.experiment.session import Session
+from certiprune.experiment.steps.work import Result, Work, trained
+from certiprune.net import Network, lower
+from certiprune.net.prunable import prunable
+from certiprune.store import LayerRow, RoundRow
+from certiprune.train import evaluate
+from certiprune.verify import unstable_counts
+
+
+def run(session: Session, work: Work) -> Result:
+    """Accuracy, adversarial accuracy, remaining weights and unstable neurons."""
+    settings, eps = session.experiment.evaluate, session.experiment.verify.eps
+    model, mask = trained(session, work)
+    mask = Mask.ones(model, prunable(model)) if mask is None else mask
+    test = session.dataset.test if settings.images is None else session.dataset.test.head(settings.images)
+    test = test.to(session.experiment.device)
+    standard = evaluate.accuracy(model, test)
+    attacked = evaluate.pgd_accuracy(
+        model,
+        test,
+        eps,
+        steps=settings.pgd_steps,
+        restarts=settings.pgd_restarts,
+        generator=generator(session.experiment.seed, "pgd"),
+    )
+    network = lower(model, shape=session.dataset.shape, mask=mask)
+    relus = _relus(session, work, network)
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    row = RoundRow(
+        ladder=work.ladder_name,
+        round=work.number,
+        method=work.method,
+        kept=mask.kept,
+        total=mask.total,
+        kept_all=everything - (mask.total - mask.kept),
+        total_all=everything,
+        standard_accuracy=standard,
+        pgd_accuracy=attacked,
+        test_images=len(test),
+        unstable=sum(layer.kept for layer in relus),
+        relus=network.neurons,
+    )
+    text = f"accuracy {standard:.1%}, PGD {attacked:.1%}, {row.unstable:.0f} of {row.relus} neurons unstable"
+    return Result(text, rows=(row, *_weights(work, model, mask), *relus))
+
+
+def _weights(work: Work, model: nn.Module, mask: Mask) -> list[LayerRow]:
+    """The convolutions and linear layers, in the model's order."""
+    place = (work.ladder_name, work.number, "weights")
+    tensors = [(name, p) for name, p in model.named_parameters() if p.dim() > 1]
+    return [
+        LayerRow(
+            *place,
+            position,
+            name.removesuffix(".weight"),
+            float(mask[name].sum()) if name in mask else float(parameter.numel()),
+            parameter.numel(),
+        )
+        for position, (name, parameter) in enumerate(tensors)
+    ]
+
+
+def _relus(session: Session, work: Work, network: Network) -> list[LayerRow]:
+    """Every ReLU layer with its unstable neurons, mean over the images that are verified."""
+    settings = session.experiment.verify
+    images = session.dataset.test.head(settings.images).images.to(session.experiment.device)
+    counts = unstable_counts(network, images, settings.eps)
+    totals = [math.prod(network.shapes[value]) for value in network.relus]
+    place = (work.ladder_name, work.number, "relu")
+    return [
+        LayerRow(*place, position, name, float(count.double().mean()), total)
+        for position, ((name, count), total) in enumerate(zip(counts.items(), totals, strict=True))
+    ]

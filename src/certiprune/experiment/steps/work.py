@@ -1,0 +1,71 @@
+"""What a step works on and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from certiprune.core.mask import Mask
+from certiprune.experiment.config import Ladder
+from certiprune.experiment.session import Session
+from certiprune.net import checkpoint
+from certiprune.net.zoo import ModelSpec
+from certiprune.store import DENSE, RoundLayout, Row
+
+
+@dataclass(frozen=True)
+class Work:
+    """One network of the run: round ``number`` of ``ladder``, or with neither the dense one."""
+
+    ladder: Ladder | None
+    number: int
+
+    @property
+    def ladder_name(self) -> str:
+        return self.ladder.name if self.ladder else DENSE
+
+    @property
+    def method(self) -> str:
+        return self.ladder.method if self.ladder else DENSE
+
+    @property
+    def name(self) -> str:
+        return f"{self.ladder_name}/{self.number}"
+
+    @property
+    def before(self) -> Work:
+        """The network that this one is pruned from."""
+        return Work(self.ladder, self.number - 1) if self.number > 1 else Work(None, 0)
+
+    def files(self, session: Session) -> RoundLayout:
+        return session.layout.round(self.ladder_name, self.number)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished step leaves in the records.
+
+    Attributes:
+        text: what there is to say of it in a few words.
+        payload: small facts, kept with the stage.
+        rows: rows that are committed together with it.
+    """
+
+    text: str = ""
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+
+
+def spec(session: Session) -> ModelSpec:
+    """The network of the experiment, for its dataset."""
+    dataset, model = session.dataset, session.experiment.model
+    return ModelSpec(model.name, dataset.shape, dataset.classes, dataset.mean, dataset.std, model.width)
+
+
+def trained(session: Session, work: Work) -> tuple[nn.Module, Mask | None]:
+    """The trained network of a round, in evaluation mode, with its mask (None for the dense one)."""
+    found = checkpoint.load(work.files(session).model)
+    return found.model.to(session.experiment.device), found.mask
