@@ -1,0 +1,203 @@
+"""The one training loop; everything else is a loss, a schedule or a callback."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from certiprune.core.errors import InputError
+from certiprune.core.mask import Mask
+from certiprune.core.rng import generator
+from certiprune.data import Augment, Batch, Dataset, Split, batches
+from certiprune.train import optim
+from certiprune.train.callbacks import Callback
+from certiprune.train.errors import TrainingError
+from certiprune.train.evaluate import accuracy, pgd_accuracy
+from certiprune.train.losses import AbstractLoss
+from certiprune.train.plan import Plan
+from certiprune.train.state import Best, EpochRecord, TrainState, model_tensors, restore_model_
+
+Measure = Callable[[nn.Module, Split, torch.Generator], float]
+"""How good a model is on the validation split, larger is better; the generator is all of its randomness."""
+
+
+def train(
+    model: nn.Module,
+    loss: AbstractLoss,
+    dataset: Dataset,
+    plan: Plan,
+    *,
+    mask: Mask | None = None,
+    seed: int = 0,
+    start: TrainState | None = None,
+    callbacks: Sequence[Callback] = (),
+    augment: Augment | None = None,
+    measure: Measure | None = None,
+    device: torch.device | str | None = None,
+) -> TrainState:
+    """Train ``model`` in place and return where it ended; ``state.chosen`` has the weights to use.
+
+    Pruned weights are zero after every step. The weights are chosen on the validation split among the
+    epochs after which epsilon has its final value, the later one at a tie. Epoch k draws its numbers from
+    generators of its own, so a training that goes on from a state gives bit for bit what an unbroken one
+    gives (on the same machine and number of threads). The test split is not read. A last batch of one
+    image is left out, since BatchNorm cannot normalise by it.
+
+    Args:
+        model: is left with the weights of the last epoch, in evaluation mode.
+        loss: what is minimised.
+        dataset: its training and validation splits are used.
+        plan: the settings.
+        mask: which weights are kept; None keeps all.
+        seed: of all randomness.
+        start: go on from here, with the same plan as far as it went; the model's weights are replaced.
+        callbacks: are told of batches and epochs, in order.
+        augment: changes the training images.
+        measure: how the weights are chosen; by default the accuracy under PGD with ``plan.validation_steps``
+            steps at ``plan.eps``, or the standard accuracy where ``plan.eps`` is 0.
+        device: where to train; by default where the model is.
+
+    Raises:
+        InputError: the mask or ``start`` does not fit, or there are too few images.
+        TrainingError: the loss or the gradient is not finite.
+    """
+    if len(dataset.train) < 2:
+        raise InputError(f"training needs at least 2 images, not {len(dataset.train)}")
+    device = next(model.parameters()).device if device is None else torch.device(device)
+    model.to(device)
+    optimizer = optim.build(plan, model)
+    state = start or TrainState(0, seed, {}, {}, None, ())
+    if start is not None:
+        _resume_(model, optimizer, plan, seed, start)
+    mask = mask or Mask()
+    mask.apply_(model)
+    pruned = [(model.get_parameter(name), ~keep.to(device)) for name, keep in mask.items()]
+    run = _Run(
+        model, loss, dataset, plan, optimizer, pruned, seed, augment, measure or _default(plan), device
+    )
+    for epoch in range(state.epoch, plan.epochs):
+        began = perf_counter()
+        metrics = _train_epoch(run, epoch, callbacks)
+        best = _validate(run, epoch, state.best, metrics)
+        record = EpochRecord(epoch + 1, perf_counter() - began, metrics)
+        remembered = optim.tensors(optimizer, model)
+        state = TrainState(epoch + 1, seed, model_tensors(model), remembered, best, (*state.history, record))
+        for callback in callbacks:
+            callback.on_epoch(state, record)
+    model.eval()
+    return state
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same from epoch to epoch; ``pruned`` pairs parameters with what must be zero in them."""
+
+    model: nn.Module
+    loss: AbstractLoss
+    dataset: Dataset
+    plan: Plan
+    optimizer: torch.optim.Optimizer
+    pruned: list[tuple[nn.Parameter, Tensor]]
+    seed: int
+    augment: Augment | None
+    measure: Measure
+    device: torch.device
+
+
+def _resume_(
+    model: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, seed: int, start: TrainState
+) -> None:
+    if start.seed != seed:
+        raise InputError(f"the training to go on with has seed {start.seed}, not {seed}")
+    if start.epoch > plan.epochs:
+        raise InputError(
+            f"the training to go on with has {start.epoch} epochs, and the plan only {plan.epochs}"
+        )
+    restore_model_(model, start.model)
+    optim.restore_(optimizer, model, start.optimizer)
+
+
+def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[str, float]:
+    """One pass over the training split; the means of the loss and its parts over the images."""
+    plan, split = run.plan, run.dataset.train
+    rate = plan.rate(epoch)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    order, noise = generator(run.seed, "epoch", epoch, "order"), generator(run.seed, "epoch", epoch, "loss")
+    count = math.ceil(len(split) / plan.batch_size)
+    sums: defaultdict[str, float] = defaultdict(float)
+    images = 0
+    run.model.train()
+    for number, batch in enumerate(batches(split, plan.batch_size, generator=order, augment=run.augment)):
+        if len(batch.images) > 1:
+            eps = plan.schedule.at(epoch + number / count)
+            moved = Batch(batch.images.to(run.device), batch.labels.to(run.device))
+            for name, value in _step(
+                run, moved, eps, noise, f"epoch {epoch + 1}, batch {number + 1}"
+            ).items():
+                sums[name] += value * len(batch.images)
+            images += len(batch.images)
+        for callback in callbacks:
+            callback.on_batch(epoch, number + 1, count)
+    means = {name: total / max(images, 1) for name, total in sums.items()}
+    return means | {"eps": plan.schedule.at(epoch + 1), "learning_rate": rate}
+
+
+def _step(run: _Run, batch: Batch, eps: float, noise: torch.Generator, where: str) -> dict[str, float]:
+    run.optimizer.zero_grad(set_to_none=True)
+    terms = run.loss(run.model, batch, eps=eps, generator=noise)
+    value = float(terms.total.detach())
+    if not math.isfinite(value):
+        raise _diverged(f"the loss is {value}", where, run.plan)
+    terms.total.backward()
+    # Neither the gradient (clipping, momentum) nor weight decay may see or revive a pruned weight.
+    for parameter, zero in run.pruned:
+        if parameter.grad is not None:
+            parameter.grad.masked_fill_(zero, 0.0)
+    norm = nn.utils.clip_grad_norm_(
+        run.model.parameters(), math.inf if run.plan.clip is None else run.plan.clip
+    )
+    if not bool(norm.isfinite()):
+        raise _diverged("the gradient is not finite", where, run.plan)
+    run.optimizer.step()
+    with torch.no_grad():
+        for parameter, zero in run.pruned:
+            parameter.masked_fill_(zero, 0.0)
+    return {"loss": value, **terms.parts}
+
+
+def _validate(run: _Run, epoch: int, best: Best | None, metrics: dict[str, float]) -> Best | None:
+    """Add the validation's measures to ``metrics``; the better of ``best`` and the model as it is now."""
+    split = run.dataset.validation
+    metrics["validation_accuracy"] = accuracy(run.model, split)
+    if run.plan.schedule.at(epoch + 1) < run.plan.eps:
+        return best
+    value = run.measure(run.model, split, generator(run.seed, "epoch", epoch, "validation"))
+    if run.plan.eps > 0:
+        metrics["validation_robust_accuracy"] = value
+    if best is not None and value < best.value:
+        return best
+    return Best(epoch + 1, value, model_tensors(run.model))
+
+
+def _default(plan: Plan) -> Measure:
+    def measure(model: nn.Module, split: Split, generator: torch.Generator) -> float:
+        if plan.eps == 0:
+            return accuracy(model, split)
+        steps = plan.validation_steps
+        return pgd_accuracy(
+            model, split, plan.eps, steps=steps, restarts=1, generator=generator, step_size=2.5 / steps
+        )
+
+    return measure
+
+
+def _diverged(what: str, where: str, plan: Plan) -> TrainingError:
+    advice = f"lower learning_rate ({plan.learning_rate} now)" + (" or set clip" if plan.clip is None else "")
+    return TrainingError(f"{what} in {where}: {advice}, or let epsilon rise over more epochs")
