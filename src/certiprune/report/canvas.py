@@ -114,7 +114,8 @@ def svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an element to put into HTML: no prolog, no metadata, ids that no other ``name`` has."""
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", out.getvalue(), flags=re.DOTALL)
+    # Matplotlib's style element would apply to the whole page; report.css has its rule for figures alone.
+    text = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", out.getvalue(), flags=re.DOTALL)
     opening = re.search(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', text)
     assert opening is not None  # Matplotlib always writes one
     body, prefix = text[opening.end() :], f"f{hashlib.sha256(name.encode()).hexdigest()[:10]}-"

@@ -101,10 +101,10 @@ def stacks(kind: str, title: str, rounds: Sequence[Round]) -> str:
 
 
 def cost(kind: str, title: str, rounds: Sequence[Round]) -> str:
-    """Bars of one ladder's rounds: the mean ``seconds`` or ``nodes`` of an image, its median as a tick."""
+    """Bars of one ladder's complete rounds: mean ``seconds`` or ``nodes`` an image, the median as a tick."""
     with canvas.style():
         figure, axes = canvas.new(canvas.NARROW, canvas.bars_height(rounds))
-        found = [(y, *getattr(r, kind), len(r.outcomes)) for y, r in enumerate(rounds) if r.outcomes]
+        found = [(y, *getattr(r, kind), len(r.outcomes)) for y, r in enumerate(rounds) if r.complete]
         at = [y for y, *_ in found]
         means, medians = (
             [total / images for _, total, _, images in found],
@@ -134,13 +134,16 @@ def heat(kind: str, title: str, rounds: Sequence[Round]) -> str | None:
         for layer in column:
             grid[names.index(_key(layer)), number] = 100 * layer.kept / max(layer.total, 1)
     with canvas.style():
-        figure, axes = canvas.new(canvas.WIDE, 0.9 + 0.3 * max(len(names), 3))
+        figure, axes = canvas.new(
+            canvas.WIDE, (0.9 if len(rounds) <= _ROOM else 1.1) + 0.3 * max(len(names), 3)
+        )
         look: Any = {"cmap": HEAT, "vmin": 0, "vmax": 100, "edgecolors": "white", "linewidth": 1.5}
         axes.pcolormesh(np.ma.masked_invalid(grid), **look)
         if len(rounds) <= _ROOM:
             _cell_texts(axes, grid)
         axes.set_yticks(np.arange(len(names)) + 0.5, [_short(name) for _, name in names])
-        axes.set_xticks(np.arange(len(rounds)) + 0.5, canvas.sizes(rounds))
+        turn = 0 if len(rounds) <= _ROOM else 90
+        axes.set_xticks(np.arange(len(rounds)) + 0.5, canvas.sizes(rounds), rotation=turn)
         axes.invert_yaxis()
         axes.grid(False)
         axes.spines[:].set_visible(False)

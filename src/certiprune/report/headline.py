@@ -10,8 +10,9 @@ from certiprune.report.tables import Comparison
 
 
 def percent(value: float) -> str:
-    """A proportion in per cent, such as ``31 %`` or ``8.5 %``."""
-    return f"{f'{100 * value:.1f}'.removesuffix('.0')} %"
+    """A proportion in per cent, such as ``31 %`` or ``8.5 %`` (with a space that does not break)."""
+    shown = f"{100 * value:.1f}" if value >= 0.01 or value == 0 else f"{100 * value:.2g}"
+    return f"{shown.removesuffix('.0')}\u00a0%"
 
 
 def interval(proportion: Proportion) -> str:
@@ -25,29 +26,27 @@ def p_value(p: float) -> str:
 
 
 def sentences(summary: Summary, found: Sequence[Comparison]) -> list[str]:
-    """The headline of every ladder: its last verified round against the dense network.
+    """The headline of every ladder: its last completely verified round against the dense network.
 
     The last round is fixed by the experiment and not picked by its result on the test images.
     """
     dense = summary.dense
     if dense is None or dense.certified is None:
-        return ["The dense network has not been verified yet, so nothing can be said of pruning."]
+        return ["The dense network has not been verified completely yet, so nothing can be said of pruning."]
     last = {comparison.round.ladder: comparison for comparison in found}
     start = f"Certified accuracy on {len(dense.outcomes)} test images: dense {interval(dense.certified)}"
     if not last:
-        return [f"{start}; no pruned network has been verified yet."]
+        return [f"{start}; no pruned network has been verified completely yet."]
     several = len(found) if len(found) > 1 else 0
-    return [_ladder(dense, start, comparison, several) for comparison in last.values()]
+    return [_ladder(start, comparison, several) for comparison in last.values()]
 
 
-def _ladder(dense: Round, start: str, comparison: Comparison, several: int) -> str:
+def _ladder(start: str, comparison: Comparison, several: int) -> str:
     pruned, pair = comparison.round, comparison.pair
     certified = pruned.certified
     assert certified is not None  # a comparison has images
     text = f"{start}, after {pruned.row.method} pruning to {percent(pruned.remaining)} of the weights "
     text += interval(certified)
-    if pair.images < max(len(dense.outcomes), len(pruned.outcomes)):
-        text += f" on {len(pruned.outcomes)} images"
     sign = "" if pair.p_value < 1e-4 else "= "
     text += f"; McNemar p {sign}{p_value(pair.p_value)} on {pair.images} shared images"
     if several:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from certiprune.report.summary import Round, Summary, dig
+from certiprune.report.summary import Summary, dig
 from certiprune.store.layout import DENSE
 
 
@@ -35,17 +35,12 @@ def _planned(summary: Summary) -> list[tuple[str, int]]:
 
 
 def _outcomes(summary: Summary) -> Iterator[str]:
-    most = max((len(r.outcomes) for r in summary.rounds), default=0)
     for r in summary.rounds:
-        expected = max(most, _asked(summary, r))
         name = "The dense network" if r.ladder == DENSE else f"Round {r.number} of ladder {r.ladder}"
         if not r.outcomes:
             yield f"{name} has not been verified yet."
-        elif len(r.outcomes) < expected:
-            yield f"{name} has been verified on {len(r.outcomes)} of {expected} images so far."
-
-
-def _asked(summary: Summary, r: Round) -> int:
-    """How many images of this round the experiment verifies: never more than the test split has."""
-    asked = dig(summary.meta, "config", "verify", "images")
-    return min(int(asked), r.row.test_images) if isinstance(asked, int) else 0
+        elif not r.complete:
+            yield (
+                f"{name} has been verified on {len(r.outcomes)} of {r.expected} images so far. Easy ones are "
+                "decided first, so its shares are left out until it is done."
+            )

@@ -115,8 +115,8 @@ def layer_figures(summary: Summary) -> list[Markup]:
     titles = {"relu": "unstable ReLUs, %", "weights": "weights left, %"}
     shown = [
         figures.heat(kind, f"{name}: {title}", rounds)
-        for kind, title in titles.items()
         for name, rounds in summary.ladders.items()
+        for kind, title in titles.items()
     ]
     return [Markup(svg) for svg in shown if svg]
 
@@ -174,7 +174,8 @@ def number(value: float) -> str:
 
 def points(value: float, digits: int = 1) -> str:
     """A difference of proportions in points, with its sign: ``+30.0`` or ``−4.5``."""
-    return f"{100 * value:+.{digits}f}".replace("-", "\u2212")
+    text = f"{100 * value:+.{digits}f}"
+    return text.replace("-", "\u2212") if float(text) else "0"
 
 
 def seconds_text(value: float) -> str:

@@ -21,9 +21,17 @@ R = TypeVar("R", EpochRow, ExampleRow, LayerRow, OutcomeRow)
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """One network: its size and accuracy on the test split, and what the verifier has answered so far."""
+    """One network: its size and accuracy on the test split, and what the verifier has answered so far.
+
+    Easy images are answered first, so the answers to some of the images say nothing about all of them: shares
+    of certified images are None until the round is complete.
+
+    Attributes:
+        expected: how many images the experiment verifies.
+    """
 
     row: RoundRow
+    expected: int
     outcomes: tuple[OutcomeRow, ...] = ()
     layers: tuple[LayerRow, ...] = ()
     examples: tuple[ExampleRow, ...] = ()
@@ -44,6 +52,11 @@ class Round:
     def remaining(self) -> float:
         """The fraction of the prunable weights that is kept."""
         return self.row.kept / self.row.total if self.row.total else 1.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image of the experiment has its answer."""
+        return 0 < self.expected <= len(self.outcomes)
 
     @property
     def standard(self) -> Proportion | None:
@@ -91,7 +104,7 @@ class Round:
         return {outcome.idx: outcome.verdict == Verdict.CERTIFIED for outcome in self.outcomes}
 
     def _share(self, *verdicts: Verdict) -> Proportion | None:
-        if not self.outcomes:
+        if not self.complete:
             return None
         return Proportion(sum(map(self.count, verdicts)), len(self.outcomes))
 
@@ -156,12 +169,13 @@ def read(path: Path) -> Summary:
     epochs = sorted(
         epochs, key=lambda row: (place.get(row.ladder, len(place)), row.ladder, row.round, row.epoch)
     )
-    keys = [(row.ladder, row.round) for row in rows]
-    rounds = tuple(
-        Round(row, outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
-        for row, key in zip(rows, keys, strict=True)
-    )
-    return Summary(meta, rounds, tuple(epochs))
+    most = max((len(answers) for answers in outcomes.values()), default=0)
+    rounds = []
+    for row in rows:
+        key, expected = (row.ladder, row.round), max(most, _asked(meta, row))
+        found = (outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
+        rounds.append(Round(row, expected, *found))
+    return Summary(meta, tuple(rounds), tuple(epochs))
 
 
 def name_of(ladder: str, number: int) -> str:
@@ -184,6 +198,12 @@ def _grouped(rows: Iterable[R]) -> dict[tuple[str, int], tuple[R, ...]]:
     for row in rows:
         found.setdefault((row.ladder, row.round), []).append(row)
     return {key: tuple(group) for key, group in found.items()}
+
+
+def _asked(meta: Mapping[str, Any], row: RoundRow) -> int:
+    """How many images the experiment verifies, and never more than the test split has."""
+    asked = dig(meta, "config", "verify", "images")
+    return min(asked, row.test_images) if isinstance(asked, int) else 0
 
 
 def _proportion(accuracy: float, images: int) -> Proportion | None:

@@ -36,11 +36,11 @@ class Comparison:
 
 
 def comparisons(summary: Summary) -> list[Comparison]:
-    """Every verified round against the dense network; empty where the dense network has no answers."""
-    if summary.dense is None:
+    """Every completely verified round against the dense network; empty until that one is complete."""
+    if summary.dense is None or not summary.dense.complete:
         return []
     before = summary.dense.proved
-    others = [r for r in summary.rounds if r is not summary.dense]
+    others = [r for r in summary.rounds if r is not summary.dense and r.complete]
     found = [(r, pair) for r in others if (pair := paired(before, r.proved))]
     adjusted = holm([pair.p_value for _, pair in found])
     return [Comparison(r, pair, p) for (r, pair), p in zip(found, adjusted, strict=True)]
