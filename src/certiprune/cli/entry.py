@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import typer
 
 from certiprune.cli.app import app
+from certiprune.cli.interrupt import Interrupted
 from certiprune.core.errors import CertipruneError
 
 FINE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -33,7 +34,6 @@ def status(arguments: Sequence[str]) -> int:
         # In this mode Typer returns the status of typer.Exit and leaves every other exception to us.
         result = app(list(arguments) or ["--help"], prog_name="certiprune", standalone_mode=False)
         sys.stdout.flush()
-        return result if isinstance(result, int) else FINE
     except _UsageError as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "certiprune"
@@ -41,17 +41,17 @@ def status(arguments: Sequence[str]) -> int:
     except CertipruneError as error:
         return _wrong(str(error))
     except BrokenPipeError:
-        # The reader of our output has gone (such as `head`): say nothing, and keep the shutdown from saying
-        # it.
+        # The reader of our output has gone (such as `head`). The interpreter would complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
         return _wrong(
             f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
         )
-    except (KeyboardInterrupt, typer.Abort) as error:
-        print(f"certiprune: {_interrupted(error)}", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+    except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
+        return _interrupted(str(error))
+    # A Ctrl-C that no command has caught comes out of Typer as its status.
+    return _interrupted("") if result == INTERRUPTED else result if isinstance(result, int) else FINE
 
 
 def _wrong(message: str) -> int:
@@ -59,6 +59,6 @@ def _wrong(message: str) -> int:
     return WRONG_USE
 
 
-def _interrupted(error: BaseException) -> str:
-    hint = " ".join(str(part) for part in error.args)
-    return f"interrupted; {hint}" if hint else "interrupted"
+def _interrupted(hint: str) -> int:
+    print(f"certiprune: interrupted{f'; {hint}' if hint else ''}", file=sys.stderr)  # noqa: T201
+    return INTERRUPTED

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from certiprune.cli.interrupt import on_interrupt
 from certiprune.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -113,15 +114,12 @@ def _watched(work: Callable[[Callable[[Event], None]], object], again: str) -> N
     """Do ``work`` with its progress shown; Ctrl-C says how to go on."""
     from certiprune.cli.progress import Meter
 
-    try:
-        with Meter() as meter:
+    with on_interrupt(f"what is finished is kept; go on with: {again}"), Meter() as meter:
 
-            def watch(event: Event) -> None:
-                if event.skipped:
-                    meter.line(f"{event.stage}: done before")
-                else:
-                    meter.update(event.stage, event.done, event.total, event.text)
+        def watch(event: Event) -> None:
+            if event.skipped:
+                meter.line(f"{event.stage}: done before")
+            else:
+                meter.update(event.stage, event.done, event.total, event.text)
 
-            work(watch)
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"what is finished is kept; go on with: {again}") from error
+        work(watch)

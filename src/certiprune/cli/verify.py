@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from certiprune.cli.interrupt import on_interrupt
 from certiprune.core.epsilon import parse_epsilon
 from certiprune.core.errors import InputError
 
@@ -73,7 +74,12 @@ def verify(
         device=device,
         indices=range(start, start + len(chosen.x)),
     )
-    with _rows(csv_file) as write:
+    kept = (
+        f"the rows decided so far are in {csv_file}"
+        if csv_file
+        else "with --csv FILE what is decided is kept"
+    )
+    with on_interrupt(kept), _rows(csv_file) as write:
         decided = _watch(found, len(chosen.x), write)
     print("\n".join(summary(decided)))  # noqa: T201
 
