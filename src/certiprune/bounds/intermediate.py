@@ -9,7 +9,7 @@ trusted ``dual_value`` in float64 with its rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,9 @@ from certiprune.core.box import Box
 from certiprune.net.network import Network
 from certiprune.net.ops import Relu
 
-Stop = Callable[[], bool]
+
+class OutOfTime(Exception):
+    """The deadline passed while bounds were computed."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,13 @@ class Engine:
 
 
 def preactivations(
-    engine: Engine, box: Box, *, steps: int = 0, rates: Rates | None = None, known: PreActivation | None = None
+    engine: Engine,
+    box: Box,
+    *,
+    steps: int = 0,
+    rates: Rates | None = None,
+    known: PreActivation | None = None,
+    deadline: float = math.inf,
 ) -> PreActivation:
     """Sound bounds for every ReLU of every box.
 
@@ -57,6 +65,10 @@ def preactivations(
         box: n boxes in float64.
         steps: iterations of slope optimisation for each form; 0 is CROWN.
         known: sound bounds to start from, kept where they are tighter.
+        deadline: a time of ``time.perf_counter`` after which to stop.
+
+    Raises:
+        OutOfTime: the deadline passed.
     """
     network = engine.exact
     values: list[Interval] = [(box.lower, box.upper)]
@@ -68,7 +80,7 @@ def preactivations(
             if known is not None:
                 low, high = torch.maximum(low, known.lower[v]), torch.minimum(high, known.upper[v])
             if lower:
-                low, high = _tighten(engine, box, PreActivation(lower, upper), node.inputs[0], low, high, steps, rates)
+                low, high = _tighten(engine, box, PreActivation(lower, upper), node.inputs[0], low, high, steps, rates, deadline)
             lower[v], upper[v] = low, high
             values.append((low.clamp(min=0), high.clamp(min=0)))
         else:
@@ -85,6 +97,7 @@ def _tighten(
     high: Tensor,
     steps: int,
     rates: Rates | None,
+    deadline: float,
 ) -> tuple[Tensor, Tensor]:
     """Better ends of ``value`` [n, *shape] for the neurons whose ends straddle 0."""
     unstable = (low < 0) & (high > 0)
@@ -99,14 +112,13 @@ def _tighten(
     chunk = engine.chunk(way, 60 if steps == 0 else 100)
     for sign, ends in ((1.0, low), (-1.0, high)):
         for part in found.split(chunk):
+            if time.perf_counter() > deadline:
+                raise OutOfTime
             owner, neuron = part[:, 0], part[:, 1]
             rows = neuron_rows(way, engine.exact, owner, neuron, torch.full_like(low[0, 0], sign).expand(len(part)))
             bound = form_bounds(engine, box, rows, around, before, sizes, steps, rates)
             old = ends[owner, neuron]
             ends[owner, neuron] = torch.maximum(old, bound) if sign > 0 else torch.minimum(old, -bound)
-            if sign > 0:
-                # A neuron that is on already needs no upper end; one whose ends would cross is impossible.
-                pass
     return low.reshape(shape), high.reshape(shape)
 
 

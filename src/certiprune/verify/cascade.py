@@ -1,0 +1,323 @@
+"""The cascade: the cheapest decision first, on batches of questions; each stage sees only what is still open.
+
+    clean -> interval -> CROWN -> short attack -> alpha-CROWN -> branch and bound with exact leaves
+
+CERTIFIED is said in one place, ``_Group.certify``, for a question none of whose clauses is open: each clause was proved
+for the whole box by the trusted bound, or by a tree of subproblems that is closed (``bab.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from certiprune.attack import pgd, property_margin
+from certiprune.bounds.intermediate import Engine, OutOfTime, form_bounds, magnitudes_below, preactivations
+from certiprune.bounds.interval import interval
+from certiprune.bounds.optimise import Rates
+from certiprune.bounds.preact import PreActivation
+from certiprune.bounds.relax import lines
+from certiprune.bounds.rows import Rows
+from certiprune.bounds.window import plan
+from certiprune.core.rng import generator
+from certiprune.net.network import Network
+from certiprune.verify.bab import Search, Settings, Tasks
+from certiprune.verify.memory import allowance
+from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
+from certiprune.verify.problem import Budget, Problem
+from certiprune.verify.relaxation import Relaxation, Subproblems, root_subproblems
+
+Replay = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """How hard each stage tries; nothing here can make an answer wrong.
+
+    Attributes:
+        group: questions that travel together.
+        attack_steps, attack_restarts: of the attack before alpha-CROWN.
+        tighten_steps: slope iterations for each neuron that CROWN leaves unstable.
+        alpha_steps: slope iterations for each open clause at the root.
+        search: branch and bound.
+    """
+
+    group: int = 16
+    attack_steps: int = 20
+    attack_restarts: int = 2
+    tighten_steps: int = 10
+    alpha_steps: int = 20
+    rates: Rates = Rates()
+    search: Settings = Settings()
+
+
+class _Group:
+    """One batch of questions on its way through the cascade."""
+
+    def __init__(self, engine: Engine, problem: Problem, budget: Budget, replay: Replay | None, how: Cascade):
+        self.engine, self.problem, self.budget, self.how = engine, problem, budget, how
+        self.original = replay
+        n = len(problem)
+        self.seconds = torch.zeros(n, dtype=torch.float64)
+        self.lower = torch.full((n, problem.margin.rows), -torch.inf, dtype=torch.float64)
+        self.live = torch.ones(n, dtype=torch.bool)
+        self.predicted = torch.zeros(n, dtype=torch.int64)
+        self.stage = Stage.CLEAN
+        self.clock = time.perf_counter()
+        self.outcomes: list[Outcome] = []
+
+    def run(self) -> Iterator[Outcome]:
+        """Every question's outcome, as soon as it is decided."""
+        pre: PreActivation | None = None
+        try:
+            for stage, step in (
+                (Stage.CLEAN, self.clean),
+                (Stage.INTERVAL, self.interval),
+                (Stage.CROWN, self.crown),
+                (Stage.ATTACK, self.attack),
+                (Stage.ALPHA, self.alpha),
+            ):
+                if not bool(self.live.any()):
+                    break
+                self.stage = stage
+                pre = step(pre)
+                self._charge()
+                yield from self._emit()
+            if bool(self.live.any()):
+                assert pre is not None
+                self.stage = Stage.BRANCHING
+                yield from self.branch(pre)
+        except OutOfTime:
+            self._charge()
+            self._give_up(Reason.TIME)
+        except MemoryError:
+            self._give_up(Reason.MEMORY)
+        yield from self._emit()
+
+    def clean(self, pre: PreActivation | None) -> PreActivation | None:
+        """Questions that the unperturbed input violates."""
+        x = self.problem.centre
+        outputs = self.engine.exact(x)
+        self.predicted = outputs.argmax(1)
+        inside = self.problem.box.contains(x)
+        if self.original is not None:
+            self.predicted = self.original(x.float()).argmax(1).to(self.predicted.device)
+        worst = self.replay(x.float(), torch.arange(len(x)))
+        for k in ((worst <= 0) & inside).nonzero()[:, 0].tolist():
+            self._decide(k, Verdict.MISCLASSIFIED, point=x[k].float())
+        return None
+
+    def interval(self, pre: PreActivation | None) -> PreActivation:
+        """Interval bounds of the whole network."""
+        pre, (low, high) = interval(self.engine.exact, self.problem.box)
+        matrix = self.problem.margin.matrix
+        value = torch.einsum("nro,no->nr", matrix.clamp(min=0), low)
+        value = value + torch.einsum("nro,no->nr", matrix.clamp(max=0), high) + self.problem.margin.offset
+        size = torch.einsum("nro,no->nr", matrix.abs(), torch.maximum(low.abs(), high.abs()))
+        size = size + self.problem.margin.offset.abs()
+        self._raise(torch.arange(len(value)), value - 1e-13 * matrix.shape[-1] * size)
+        self.certify()
+        return pre
+
+    def crown(self, pre: PreActivation | None) -> PreActivation:
+        """CROWN with bounds for every neuron that the interval bounds leave unstable."""
+        return self._bound(pre, 0, 0)
+
+    def alpha(self, pre: PreActivation | None) -> PreActivation:
+        """Optimised slopes: for the clauses, then for the neurons behind them, then for the clauses again."""
+        return self._bound(pre, self.how.tighten_steps, self.how.alpha_steps)
+
+    def _bound(self, pre: PreActivation | None, tighten: int, steps: int) -> PreActivation:
+        assert pre is not None
+        live = self.live.nonzero()[:, 0]
+        box = self.problem.box[live]
+        better = preactivations(
+            self.engine, box, steps=tighten, rates=self.how.rates, known=pre[live], deadline=self._deadline()
+        )
+        pre = _put(pre, live, better)
+        self._rows(pre, steps)
+        self.certify()
+        return pre
+
+    def _rows(self, pre: PreActivation, steps: int) -> None:
+        """Bound the rows of the clauses that are still open."""
+        margin = self.problem.margin
+        open_rows = self._open_clauses()[:, margin.clause] & self.live.unsqueeze(1)
+        found = open_rows.nonzero()
+        network = self.engine.exact
+        way = plan(network, network.output)
+        around = {v: t for v, t in lines(pre).items() if v in way.windows}
+        sizes = magnitudes_below(network, self.problem.box, around, network.output)
+        for part in found.split(self.engine.chunk(way, 100)):
+            item, row = part[:, 0], part[:, 1]
+            rows = Rows(way, item, margin.matrix[item, row], margin.offset[item, row])
+            value = form_bounds(self.engine, self.problem.box, rows, around, pre, sizes, steps, self.how.rates)
+            self.lower[item, row] = torch.maximum(self.lower[item, row], value)
+
+    def attack(self, pre: PreActivation | None) -> PreActivation | None:
+        """A short attack on the margins."""
+        live = self.live.nonzero()[:, 0]
+        margin = self.problem.margin[live].to(torch.float32)
+        found = pgd(
+            property_margin(self.engine.quick, margin),
+            self.problem.box[live].to(torch.float32),
+            steps=self.how.attack_steps,
+            step_size=0.25,
+            restarts=self.how.attack_restarts,
+            generator=generator(0, "attack"),
+            start=self.problem.centre[live].float(),
+            stop_at=0.0,
+        )
+        suspects = (found.values <= 1e-5).nonzero()[:, 0]
+        if len(suspects):
+            worst = self.replay(found.points[suspects], live[suspects])
+            for k, value in zip(suspects.tolist(), worst.tolist(), strict=True):
+                if value <= 0:
+                    self._decide(int(live[k]), Verdict.FALSIFIED, point=found.points[k])
+        return pre
+
+    def branch(self, pre: PreActivation) -> Iterator[Outcome]:
+        """Branch and bound on what is left."""
+        live = self.live.nonzero()[:, 0]
+        margin, box = self.problem.margin[live], self.problem.box[live]
+        relaxation = Relaxation.of(self.engine, box, pre[live])
+        still = self._open_clauses()[live]
+        item, clause = still.nonzero().unbind(1)
+        # A clause of several rows is stood for by its most promising one; exact leaves look at all of them.
+        ranked = self.lower[live][item].masked_fill(margin.clause != clause.unsqueeze(1), -torch.inf)
+        row = ranked.argmax(1)
+        tasks = Tasks(item, clause, margin.matrix[item, row], margin.offset[item, row])
+        start: Subproblems = root_subproblems(relaxation, item, tasks.coeff, tasks.const)
+        search = Search(
+            relaxation,
+            margin,
+            tasks,
+            start,
+            self.budget,
+            self.seconds[live],
+            allowance(self.budget.memory) // 2,
+            lambda x, k: self.replay(x, live[k]),
+            self.how.search,
+        )
+        for found in search:
+            k = int(live[found.item])
+            self.seconds[k] = found.seconds
+            self.stage = found.stage
+            best = max(float(self._clause_lower()[k].amin()), found.lower)
+            if found.point is not None:
+                self._decide(k, Verdict.FALSIFIED, point=found.point, nodes=found.nodes)
+            elif found.proved:
+                self.lower[k] = torch.where(self.lower[k] > 0, self.lower[k], found.lower)
+                self.certify(only=k, nodes=found.nodes)
+            else:
+                self._decide(k, Verdict.UNKNOWN, reason=found.reason, nodes=found.nodes, lower=best)
+            yield from self._emit()
+
+    def replay(self, x: Tensor, item: Tensor) -> Tensor:
+        """The property's worst value [m] at points ``x`` [m, *shape], on the original model in its own precision."""
+        model = self.original if self.original is not None else self.engine.exact
+        points = x if self.original is not None else x.double()
+        with torch.no_grad():
+            outputs = model(points).double().to(self.problem.margin.matrix.device)
+        return self.problem.margin[item].worst(outputs)
+
+    def certify(self, only: int | None = None, nodes: int = 0) -> None:
+        """Say CERTIFIED of every question (or of one) none of whose clauses is open."""
+        done = self.live & ~self._open_clauses().any(1)
+        for k in done.nonzero()[:, 0].tolist() if only is None else [only]:
+            if not bool(done[k]):
+                raise AssertionError("a question with open clauses cannot be certified")
+            self._decide(k, Verdict.CERTIFIED, nodes=nodes)
+
+    def _open_clauses(self) -> Tensor:
+        return ~(self._clause_lower() > 0)
+
+    def _clause_lower(self) -> Tensor:
+        return self.problem.margin.clause_values(self.lower)
+
+    def _raise(self, item: Tensor, value: Tensor) -> None:
+        self.lower[item] = torch.maximum(self.lower[item], value)
+
+    def _decide(
+        self,
+        k: int,
+        verdict: Verdict,
+        *,
+        reason: Reason = Reason.NONE,
+        point: Tensor | None = None,
+        nodes: int = 0,
+        lower: float | None = None,
+    ) -> None:
+        self._charge()
+        self.live[k] = False
+        proved = float(self._clause_lower()[k].amin()) if self.problem.margin.rows else torch.inf
+        self.outcomes.append(
+            Outcome(
+                index=k,
+                label=-1,
+                predicted=int(self.predicted[k]),
+                verdict=verdict,
+                reason=reason,
+                stage=self.stage,
+                lower=proved if lower is None else lower,
+                nodes=nodes,
+                seconds=float(self.seconds[k]),
+                counterexample=point,
+            )
+        )
+
+    def _give_up(self, reason: Reason) -> None:
+        for k in self.live.nonzero()[:, 0].tolist():
+            self._decide(k, Verdict.UNKNOWN, reason=reason)
+
+    def _emit(self) -> Iterator[Outcome]:
+        ready, self.outcomes = self.outcomes, []
+        yield from ready
+
+    def _charge(self) -> None:
+        """Share the time since the last call between the questions that are open."""
+        now = time.perf_counter()
+        spent, self.clock = now - self.clock, now
+        if self.stage not in (Stage.BRANCHING, Stage.LEAF):
+            self.seconds[self.live] += spent / max(1, int(self.live.sum()))
+
+    def _deadline(self) -> float:
+        """When the questions that are open have used up their time."""
+        left = (self.budget.seconds - self.seconds[self.live]).clamp(min=0)
+        return time.perf_counter() + float(left.sum())
+
+
+def _put(pre: PreActivation, index: Tensor, better: PreActivation) -> PreActivation:
+    lower = {v: t.index_copy(0, index, better.lower[v]) for v, t in pre.lower.items()}
+    return PreActivation(lower, {v: t.index_copy(0, index, better.upper[v]) for v, t in pre.upper.items()})
+
+
+def decide(
+    network: Network,
+    problem: Problem,
+    *,
+    budget: Budget | None = None,
+    replay: Replay | None = None,
+    how: Cascade | None = None,
+) -> Iterator[Outcome]:
+    """Answer every question of ``problem``; outcomes come as they are decided, with the question's number as index.
+
+    Args:
+        network: in float64.
+        problem: the questions.
+        budget: what each may cost.
+        replay: the original model, from points [m, *shape] float32 to outputs; counterexamples must violate the
+            property there. The float64 network when None.
+        how: how hard each stage tries.
+    """
+    budget, how = budget or Budget(), how or Cascade()
+    engine = Engine.of(network, problem.box.lower.device, memory=allowance(budget.memory) // 4)
+    with torch.no_grad():
+        for at in range(0, len(problem), how.group):
+            part = problem[slice(at, at + how.group)]
+            for outcome in _Group(engine, part, budget, replay, how).run():
+                yield replace(outcome, index=outcome.index + at)

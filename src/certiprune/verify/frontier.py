@@ -1,0 +1,110 @@
+"""The open subproblems of branch and bound: a struct of arrays that holds those of many questions at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Nodes:
+    """``m`` open subproblems, each still to be split.
+
+    Attributes:
+        task: [m] int64, which form of which question (a row of the task table).
+        bound: [m] float32, the best bound known for the subproblem or one of its ancestors.
+        theta: [m, k] float16 parameters, a start for the children.
+        sign: [m, k] int8 splits.
+        column: [m] int64, the neuron to split next; -1 where every neuron is fixed.
+    """
+
+    task: Tensor
+    bound: Tensor
+    theta: Tensor
+    sign: Tensor
+    column: Tensor
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def __getitem__(self, keep: Tensor) -> Nodes:
+        return Nodes(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+    @staticmethod
+    def join(parts: list[Nodes]) -> Nodes:
+        return Nodes(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Nodes)))
+
+    @property
+    def bytes(self) -> int:
+        return sum(getattr(self, f.name).nbytes for f in fields(self))
+
+
+class Frontier:
+    """A pool of nodes from which batches are taken, fairly between questions and worst bound first in each."""
+
+    def __init__(self, tasks: int, width: int):
+        self.tasks, self.width = tasks, width
+        self.nodes = Nodes(
+            torch.zeros(0, dtype=torch.int64),
+            torch.zeros(0),
+            torch.zeros(0, width, dtype=torch.float16),
+            torch.zeros(0, width, dtype=torch.int8),
+            torch.zeros(0, dtype=torch.int64),
+        )
+        self._new: list[Nodes] = []
+
+    def __len__(self) -> int:
+        return len(self.nodes) + sum(len(p) for p in self._new)
+
+    @property
+    def bytes(self) -> int:
+        return self.nodes.bytes + sum(p.bytes for p in self._new)
+
+    def put(self, nodes: Nodes) -> None:
+        """Add subproblems."""
+        if len(nodes):
+            self._new.append(nodes)
+
+    def _settle(self) -> None:
+        if self._new:
+            self.nodes = Nodes.join([self.nodes, *self._new])
+            self._new = []
+
+    def drop(self, tasks: Tensor) -> None:
+        """Forget every subproblem of the tasks where ``tasks`` [tasks] is true."""
+        self._settle()
+        gone = tasks[self.nodes.task]
+        if bool(gone.any()):
+            self.nodes = self.nodes[~gone]
+
+    def open(self) -> Tensor:
+        """How many subproblems each task has, [tasks] int64."""
+        self._settle()
+        return torch.bincount(self.nodes.task, minlength=self.tasks)
+
+    def worst(self) -> Tensor:
+        """Each task's smallest bound, [tasks]; infinite where nothing is open."""
+        self._settle()
+        out = torch.full((self.tasks,), torch.inf)
+        return out.scatter_reduce(0, self.nodes.task, self.nodes.bound, "amin")
+
+    def take(self, count: int, turn: Tensor) -> Nodes:
+        """Take out up to ``count`` nodes: tasks in the order of ``turn`` [tasks] (smallest first).
+
+        Of a task the worst bounds come first, so that counterexamples are met early; while the pool is large the best
+        ones come first, so that it shrinks.
+        """
+        self._settle()
+        key = self.nodes.bound.double()
+        if len(self.nodes) > 200_000:
+            key = -key
+        rank = turn[self.nodes.task].double()
+        order = torch.argsort(key)
+        order = order[torch.argsort(rank[order], stable=True)][:count]
+        taken = self.nodes[order]
+        keep = torch.ones(len(self.nodes), dtype=torch.bool)
+        keep[order] = False
+        self.nodes = self.nodes[keep]
+        return taken

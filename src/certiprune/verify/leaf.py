@@ -1,0 +1,133 @@
+"""The exact answer where every ReLU is fixed: a linear program.
+
+With all signs s_j fixed, every pre-activation z_j and every row m_r of the property is affine in the input. Solve
+    t* = min t   s.t.   m_r(x) <= t for each row r of the clause,   -s_j z_j(x) <= t for each split j,   x in the box.
+t* <= 0 exactly if some point of the region violates the clause; the program is always feasible. Its multipliers
+w >= 0, sum w = 1, give the form  sum w_r m_r - sum w_j s_j z_j,  whose minimum over the box is t*: weak duality again. So
+a solver's answer is not believed: its multipliers are evaluated in float64 with rounding counted in, and its point is
+replayed by the caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from certiprune.bounds.interval import gamma
+from certiprune.core.box import Box
+from certiprune.net.network import Network
+from certiprune.net.ops import Affine, Relu
+
+
+@dataclass(frozen=True)
+class LeafAnswer:
+    """``proved``: no point of the region violates the clause. ``point``: the program's minimiser [*shape]."""
+
+    proved: bool
+    point: Tensor
+    value: float
+
+
+def decide_leaf(network: Network, box: Box, on: dict[int, Tensor], split: dict[int, Tensor], rows: Tensor,
+                offset: Tensor) -> LeafAnswer:  # fmt: skip
+    """Decide one clause on the region where the signs hold.
+
+    Args:
+        network: in float64.
+        box: one box, float64.
+        on: ReLU value -> [*shape] boolean, whether each neuron passes its input on.
+        split: ReLU value -> [*shape] -1, 0, +1: the signs that the region imposes. A neuron that is stable in the
+            whole box has 0.
+        rows: [r, outputs] the clause's rows; the clause holds where one of them is positive.
+        offset: [r].
+    """
+    from scipy.optimize import linprog
+
+    matrix, const = _affine_rows(network, on, split, rows, offset)
+    a, b = matrix.numpy(), const.numpy()
+    low, high = box.lower[0].flatten().numpy(), box.upper[0].flatten().numpy()
+    count, dims = a.shape
+    result = linprog(
+        np.concatenate([np.zeros(dims), [1.0]]),
+        A_ub=np.concatenate([a, -np.ones((count, 1))], axis=1),
+        b_ub=-b,
+        bounds=[*zip(low, high, strict=True), (None, None)],
+        method="highs",
+    )
+    if result.status != 0:
+        return LeafAnswer(False, box.centre[0], -np.inf)
+    weight = np.clip(-result.ineqlin.marginals, 0, None)
+    total = weight.sum()
+    proved = False
+    if total > 0:
+        weight = weight / total
+        form, shift = weight @ a, weight @ b
+        lowest = np.where(form > 0, form * low, form * high).sum() + shift
+        proved = bool(lowest - _slack(network, box, on, split, rows, offset, weight) > 0)
+    point = torch.from_numpy(np.clip(result.x[:-1], low, high)).reshape(box.lower.shape[1:])
+    return LeafAnswer(proved, point, float(result.fun))
+
+
+def _affine_rows(network: Network, on: dict[int, Tensor], split: dict[int, Tensor], rows: Tensor,
+                 offset: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The rows m_r and -s_j z_j as affine functions of the input: matrix [k, inputs] and constants [k]."""
+    forms: list[tuple[int, Tensor, Tensor]] = [(network.output, rows, offset)]
+    for v, sign in split.items():
+        flat = sign.flatten()
+        index = flat.nonzero()[:, 0]
+        if len(index):
+            c = torch.zeros(len(index), flat.numel(), dtype=torch.float64)
+            c[torch.arange(len(index)), index] = -flat[index].double()
+            shape = network.shapes[v]
+            forms.append((network.node(v).inputs[0], c.reshape(-1, *shape), c.new_zeros(len(index))))
+    found = [_walk(network, value, c, const, on) for value, c, const in forms]
+    return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+
+
+def _walk(network: Network, value: int, c: Tensor, const: Tensor, on: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+    """Forms over ``value`` as affine functions of the input, with every ReLU fixed by ``on``."""
+    form = {value: c}
+    for v in network.ancestors(value)[::-1]:
+        here = form.pop(v)
+        if v == 0:
+            return here.flatten(1), const
+        node = network.node(v)
+        if isinstance(node.op, Relu):
+            parts = [(node.inputs[0], here * on[v].to(here.dtype))]
+        elif isinstance(node.op, Affine):
+            b = node.op.offset()
+            if b is not None:
+                const = const + (here * b.expand(here.shape[1:])).flatten(1).sum(1)
+            parts = [(node.inputs[0], node.op.pull(here, network.shapes[node.inputs[0]]))]
+        else:
+            parts = [(i, here) for i in node.inputs]
+        for i, back in parts:
+            form[i] = form[i] + back if i in form else back
+    raise AssertionError("a value that does not depend on the input")
+
+
+def _slack(network: Network, box: Box, on: dict[int, Tensor], split: dict[int, Tensor], rows: Tensor, offset: Tensor,
+           weight: np.ndarray) -> float:  # fmt: skip
+    """A bound on the rounding error of the weighted form's minimum: gamma times the sum of all |terms|."""
+    size = torch.maximum(box.lower.abs(), box.upper.abs())
+    values = [size]
+    terms = int(size.numel())
+    for v, node in enumerate(network.nodes, start=1):
+        args = [values[i] for i in node.inputs]
+        if isinstance(node.op, Relu):
+            values.append(args[0] * on[v].to(args[0].dtype))
+        elif isinstance(node.op, Affine):
+            values.append(node.op.absolute().forward(args[0]))
+        else:
+            values.append(torch.stack(args).sum(0))
+        terms += int(values[-1].numel())
+    sizes = (rows.abs() @ values[-1].flatten() + offset.abs()).tolist()
+    for v, sign in split.items():
+        index = sign.flatten().nonzero()[:, 0]
+        sizes.extend(values[network.node(v).inputs[0]].flatten()[index].tolist())
+    return 2 * gamma(terms + len(weight), torch.float64) * float(np.dot(weight, np.array(sizes)))
+
+
