@@ -11,6 +11,6 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Each worker is a process of its own; more threads than cores only get in each other's way.
-    torch.set_num_threads(1)
+# Several workers share the cores, and threads that wait for each other slow all of them down. Equal numbers
+# need an equal order of additions, too, and so an equal number of threads.
+torch.set_num_threads(1)
