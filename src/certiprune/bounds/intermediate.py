@@ -2,8 +2,8 @@
 
 Each neuron with an interval l < 0 < u gets two forms, z and -z, bounded over its window of the network (``window.py``);
 layers behind use the bounds found before them. With ``steps`` the forms' slopes are optimised, each form its own
-(alpha-CROWN, Xu et al. 2021, with slopes that are not shared between neurons). Every bound that is kept was computed by the
-trusted ``dual_value`` in float64 with its rounding.
+(alpha-CROWN, Xu et al. 2021, with slopes that are not shared between neurons). Every bound that is kept was
+computed by the trusted ``dual_value`` in float64 with its rounding.
 """
 
 from __future__ import annotations
@@ -80,7 +80,17 @@ def preactivations(
             if known is not None:
                 low, high = torch.maximum(low, known.lower[v]), torch.minimum(high, known.upper[v])
             if lower:
-                low, high = _tighten(engine, box, PreActivation(lower, upper), node.inputs[0], low, high, steps, rates, deadline)
+                low, high = _tighten(
+                    engine,
+                    box,
+                    PreActivation(lower, upper),
+                    node.inputs[0],
+                    low,
+                    high,
+                    steps,
+                    rates,
+                    deadline,
+                )
             lower[v], upper[v] = low, high
             values.append((low.clamp(min=0), high.clamp(min=0)))
         else:
@@ -115,7 +125,9 @@ def _tighten(
             if time.perf_counter() > deadline:
                 raise OutOfTime
             owner, neuron = part[:, 0], part[:, 1]
-            rows = neuron_rows(way, engine.exact, owner, neuron, torch.full_like(low[0, 0], sign).expand(len(part)))
+            rows = neuron_rows(
+                way, engine.exact, owner, neuron, torch.full_like(low[0, 0], sign).expand(len(part))
+            )
             bound = form_bounds(engine, box, rows, around, before, sizes, steps, rates)
             old = ends[owner, neuron]
             ends[owner, neuron] = torch.maximum(old, bound) if sign > 0 else torch.minimum(old, -bound)
@@ -124,7 +136,9 @@ def _tighten(
 
 def magnitudes_below(network: Network, box: Box, around: dict[int, Lines], value: int) -> dict[int, Tensor]:
     """``magnitudes`` of ``value`` and what it depends on."""
-    return magnitudes(Network(network.nodes[:value], network.input_shape), box, _all_relus(network, around, value))
+    return magnitudes(
+        Network(network.nodes[:value], network.input_shape), box, _all_relus(network, around, value)
+    )
 
 
 def _all_relus(network: Network, around: dict[int, Lines], value: int) -> dict[int, Lines]:
@@ -154,7 +168,9 @@ def form_bounds(
     free = {v: rows.take(pre.unstable(v).float(), v) for v in around}
     index = Index.whole(quick)
     start = Parameters(
-        torch.cat([quick[v].low.flatten(1) for v in quick], 1), None, torch.cat([free[v].flatten(1) for v in quick], 1)
+        torch.cat([quick[v].low.flatten(1) for v in quick], 1),
+        None,
+        torch.cat([free[v].flatten(1) for v in quick], 1),
     )
     walker = Walker(engine.quick, box.to(torch.float32), rows.to(torch.float32), quick, index)
     end = ascend(walker, start, steps=steps, rates=rates or Rates(), goal=math.inf)

@@ -246,7 +246,9 @@ class Ascended:
     trace: Trace | None
 
 
-def ascend(walker: Walker, parameters: Parameters, *, steps: int, rates: Rates, goal: float | Tensor) -> Ascended:
+def ascend(
+    walker: Walker, parameters: Parameters, *, steps: int, rates: Rates, goal: float | Tensor
+) -> Ascended:
     """Raise every form's bound until it exceeds ``goal`` or ``steps`` iterations are done.
 
     Forms that reach the goal are dropped along the way, so that they cost nothing more.

@@ -32,7 +32,9 @@ class PreActivation:
         return torch.stack([self.unstable(v).flatten(1).sum(1) for v in self.lower]).sum(0)
 
     def __getitem__(self, index: Tensor | slice) -> PreActivation:
-        return PreActivation({v: t[index] for v, t in self.lower.items()}, {v: t[index] for v, t in self.upper.items()})
+        return PreActivation(
+            {v: t[index] for v, t in self.lower.items()}, {v: t[index] for v, t in self.upper.items()}
+        )
 
     def to(self, dtype: torch.dtype) -> PreActivation:
         """The same bounds in another precision, rounded outward."""

@@ -103,7 +103,7 @@ class Rows:
         return total
 
     def carry(self, value: int, source: int, c: Tensor, network: Network) -> Tensor:
-        """Coefficients ``c`` behind the ReLU ``value`` laid out for its input ``source``, whose window may be larger."""
+        """Coefficients ``c`` behind the ReLU ``value``, laid out for its input ``source`` (a larger window, maybe)."""
         inner, outer = self.plan.windows[value], self.plan.windows[source]
         if inner is None or inner == outer:
             return c

@@ -5,8 +5,8 @@ For a linear form c over a value, walk back to the input. At a ReLU h = relu(z) 
 so coefficients become c' = max(c, 0) low + min(c, 0) up and the constant gains min(c, 0) gap. A split of sign s
 (+1: z >= 0, -1: z <= 0) with multiplier beta >= 0 adds  -beta s z <= 0  (Wang et al. 2021). At the input
     min over the box = sum max(c, 0) lower + min(c, 0) upper.
-Weak duality: whatever the slopes in [0, 1] and the multipliers >= 0, the result is a lower bound of the form on that part
-of the box where the splits hold. Rounding is bounded as in ``interval.py``, weighed by |c|, and subtracted.
+Weak duality: whatever the slopes in [0, 1] and the multipliers >= 0, the result is a lower bound of the form on that
+part of the box where the splits hold. Rounding is bounded as in ``interval.py``, weighed by |c|, and subtracted.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def dual_value(
         if isinstance(node.op, Affine):
             b = node.op.offset()
             if b is not None:
-                bias = rows.constant(b.reshape(-1, *([1] * (c.dim() - 2))) if b.dim() < c.dim() - 1 else b, v, network)
+                bias = rows.constant(
+                    b.reshape(-1, *([1] * (c.dim() - 2))) if b.dim() < c.dim() - 1 else b, v, network
+                )
                 total = total + (c * bias).flatten(1).sum(1)
             lose(v, c, c[0].numel() + _fan(network, v))
         for i, back in rows.pull(network, v, c):
@@ -113,6 +115,7 @@ def _gather(form: dict[int, Tensor], value: int, c: Tensor) -> None:
 def _fan(network: Network, value: int) -> int:
     """The longest sum of ``A^T c`` or ``A x`` at an affine value."""
     op, source = network.node(value).op, network.shapes[network.node(value).inputs[0]]
+    assert isinstance(op, Affine)
     out = network.shapes[value]
     if len(out) == 3 and len(source) == 3:
         weight = getattr(op, "weight", None)

@@ -19,12 +19,16 @@ class Box:
 
     def __post_init__(self) -> None:
         if self.lower.shape != self.upper.shape:
-            raise InputError(f"a box needs equal shapes: {tuple(self.lower.shape)} and {tuple(self.upper.shape)}")
+            raise InputError(
+                f"a box needs equal shapes: {tuple(self.lower.shape)} and {tuple(self.upper.shape)}"
+            )
         if not bool((self.lower <= self.upper).all()):
             raise InputError("a box has a lower end above its upper end, or is not a number")
 
     @staticmethod
-    def ball(centre: Tensor, radius: float | Tensor, *, domain: tuple[float, float] | None = (0.0, 1.0)) -> Box:
+    def ball(
+        centre: Tensor, radius: float | Tensor, *, domain: tuple[float, float] | None = (0.0, 1.0)
+    ) -> Box:
         """The L-infinity balls around ``centre`` [n, *shape], clipped to ``domain``.
 
         ``radius`` is one number or one per ball, in input units. The ends are rounded outward by one unit in the

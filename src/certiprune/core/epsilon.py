@@ -22,5 +22,7 @@ def parse_epsilon(value: str | float | int) -> float:
     except (ValueError, ZeroDivisionError, TypeError) as error:
         raise InputError(f"epsilon {value!r} is no number; write it like 0.1 or 2/255") from error
     if not math.isfinite(eps) or not 0.0 <= eps <= 1.0:
-        raise InputError(f"epsilon {value!r} must lie in [0, 1]: it is in input units, so write 2/255 and not 2")
+        raise InputError(
+            f"epsilon {value!r} must lie in [0, 1]: it is in input units, so write 2/255 and not 2"
+        )
     return eps

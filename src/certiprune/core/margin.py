@@ -64,7 +64,9 @@ class Margin:
 
     def values(self, outputs: Tensor) -> Tensor:
         """The rows' values [n, r] at outputs [n, outputs]."""
-        return torch.einsum("nro,no->nr", self.matrix.to(outputs.dtype), outputs) + self.offset.to(outputs.dtype)
+        return torch.einsum("nro,no->nr", self.matrix.to(outputs.dtype), outputs) + self.offset.to(
+            outputs.dtype
+        )
 
     def clause_values(self, values: Tensor) -> Tensor:
         """The largest value of each clause, [n, clauses], from the rows' values [n, r]."""

@@ -57,7 +57,9 @@ def verify(
         counted in; ``falsified`` and ``misclassified`` come with a replayed point; ``unknown`` says why.
     """
     problem = Problem.robust(images, labels, eps, classes=network.outputs, domain=domain)
-    for done, outcome in enumerate(decide(network, problem, budget=budget, replay=original, how=how), start=1):
+    for done, outcome in enumerate(
+        decide(network, problem, budget=budget, replay=original, how=how), start=1
+    ):
         k = outcome.index
         number = k if indices is None else indices[k]
         named = replace(outcome, index=number, label=int(labels[k]))
@@ -76,10 +78,7 @@ def unstable_counts(network: Network, images: Tensor, eps: float | Tensor) -> di
             box = Box.ball(images[at : at + 16].double(), radius[at : at + 16])
             parts.append(preactivations(engine, box))
     names = relu_names(network)
-    return {
-        name: torch.cat([p.unstable(v).flatten(1).sum(1) for p in parts])
-        for v, name in names.items()
-    }
+    return {name: torch.cat([p.unstable(v).flatten(1).sum(1) for p in parts]) for v, name in names.items()}
 
 
 def relu_names(network: Network) -> dict[int, str]:

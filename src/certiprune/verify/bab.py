@@ -1,15 +1,15 @@
 """Branch and bound over the signs of unstable ReLUs, for many questions in one frontier.
 
-Each clause of each open question is a task. A task is proved when none of its subproblems is open: every leaf of its tree
-was closed by the trusted bound (or the exact linear program) in float64. A question is certified when all of its tasks
-are proved, and nowhere else. A point that violates a property, replayed, falsifies its question at once.
+Each clause of each open question is a task. A task is proved when none of its subproblems is open: every leaf of its
+tree was closed by the trusted bound (or the exact linear program) in float64. A question is certified when all of its
+tasks are proved, and nowhere else. A point that violates a property, replayed, falsifies its question at once.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class Settings:
     steps: int = 8
     candidates: int = 3
     goal: float = 1e-4
-    rates: Rates = Rates()
+    rates: Rates = field(default_factory=Rates)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ class Search:
         """Questions that are decided or out of budget, each reported once."""
         open_tasks = self.frontier.open()
         still = torch.zeros(self.count, dtype=torch.int64).index_add(0, self.tasks.item, open_tasks)
-        worst = torch.full((self.count,), torch.inf).scatter_reduce(0, self.tasks.item, self.frontier.worst(), "amin")
+        worst = torch.full((self.count,), torch.inf).scatter_reduce(
+            0, self.tasks.item, self.frontier.worst(), "amin"
+        )
         crowded = self.frontier.bytes > self.memory
         for item in self.live.nonzero()[:, 0].tolist():
             reason, point = Reason.NONE, self.points.get(item)
@@ -145,7 +147,11 @@ class Search:
             self.live[item] = False
             self.frontier.drop(self.tasks.item == item)
             lower = float(min(self.closed[item], worst[item].double()))
-            stage = Stage.LEAF if bool(self.used_leaf[item]) and (proved or point is not None) else Stage.BRANCHING
+            stage = (
+                Stage.LEAF
+                if bool(self.used_leaf[item]) and (proved or point is not None)
+                else Stage.BRANCHING
+            )
             yield Decision(
                 item, proved, point, reason, stage, lower, int(self.nodes[item]), float(self.seconds[item])
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -51,8 +51,8 @@ class Cascade:
     attack_restarts: int = 2
     tighten_steps: int = 10
     alpha_steps: int = 20
-    rates: Rates = Rates()
-    search: Settings = Settings()
+    rates: Rates = field(default_factory=Rates)
+    search: Settings = field(default_factory=Settings)
 
 
 class _Group:
@@ -98,7 +98,7 @@ class _Group:
             self._give_up(Reason.MEMORY)
         yield from self._emit()
 
-    def clean(self, pre: PreActivation | None) -> PreActivation | None:
+    def clean(self, _: PreActivation | None) -> PreActivation | None:
         """Questions that the unperturbed input violates."""
         x = self.problem.centre
         outputs = self.engine.exact(x)
@@ -111,7 +111,7 @@ class _Group:
             self._decide(k, Verdict.MISCLASSIFIED, point=x[k].float())
         return None
 
-    def interval(self, pre: PreActivation | None) -> PreActivation:
+    def interval(self, _: PreActivation | None) -> PreActivation:
         """Interval bounds of the whole network."""
         pre, (low, high) = interval(self.engine.exact, self.problem.box)
         matrix = self.problem.margin.matrix
@@ -155,7 +155,9 @@ class _Group:
         for part in found.split(self.engine.chunk(way, 100)):
             item, row = part[:, 0], part[:, 1]
             rows = Rows(way, item, margin.matrix[item, row], margin.offset[item, row])
-            value = form_bounds(self.engine, self.problem.box, rows, around, pre, sizes, steps, self.how.rates)
+            value = form_bounds(
+                self.engine, self.problem.box, rows, around, pre, sizes, steps, self.how.rates
+            )
             self.lower[item, row] = torch.maximum(self.lower[item, row], value)
 
     def attack(self, pre: PreActivation | None) -> PreActivation | None:

@@ -3,8 +3,8 @@
 With all signs s_j fixed, every pre-activation z_j and every row m_r of the property is affine in the input. Solve
     t* = min t   s.t.   m_r(x) <= t for each row r of the clause,   -s_j z_j(x) <= t for each split j,   x in the box.
 t* <= 0 exactly if some point of the region violates the clause; the program is always feasible. Its multipliers
-w >= 0, sum w = 1, give the form  sum w_r m_r - sum w_j s_j z_j,  whose minimum over the box is t*: weak duality again. So
-a solver's answer is not believed: its multipliers are evaluated in float64 with rounding counted in, and its point is
+w >= 0, sum w = 1, give the form  sum w_r m_r - sum w_j s_j z_j,  whose minimum over the box is t*: weak duality. So a
+solver's answer is not believed: its multipliers are evaluated in float64 with rounding counted in, and its point is
 replayed by the caller.
 """
 
@@ -87,7 +87,9 @@ def _affine_rows(network: Network, on: dict[int, Tensor], split: dict[int, Tenso
     return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
 
 
-def _walk(network: Network, value: int, c: Tensor, const: Tensor, on: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+def _walk(
+    network: Network, value: int, c: Tensor, const: Tensor, on: dict[int, Tensor]
+) -> tuple[Tensor, Tensor]:
     """Forms over ``value`` as affine functions of the input, with every ReLU fixed by ``on``."""
     form = {value: c}
     for v in network.ancestors(value)[::-1]:
@@ -129,5 +131,3 @@ def _slack(network: Network, box: Box, on: dict[int, Tensor], split: dict[int, T
         index = sign.flatten().nonzero()[:, 0]
         sizes.extend(values[network.node(v).inputs[0]].flatten()[index].tolist())
     return 2 * gamma(terms + len(weight), torch.float64) * float(np.dot(weight, np.array(sizes)))
-
-

@@ -43,7 +43,9 @@ class Subproblems:
         return len(self.item)
 
     def __getitem__(self, keep: Tensor | slice) -> Subproblems:
-        return Subproblems(self.item[keep], self.coeff[keep], self.const[keep], self.theta[keep], self.sign[keep])
+        return Subproblems(
+            self.item[keep], self.coeff[keep], self.const[keep], self.theta[keep], self.sign[keep]
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,16 @@ class Relaxation:
             at += width
         sizes = magnitudes(network, box, lines(pre))
         return Relaxation(
-            engine, box, pre, way, Index(columns, neuron), torch.cat(masks, 1), exact, quick, box.to(torch.float32), sizes
+            engine,
+            box,
+            pre,
+            way,
+            Index(columns, neuron),
+            torch.cat(masks, 1),
+            exact,
+            quick,
+            box.to(torch.float32),
+            sizes,
         )
 
     @property
@@ -97,7 +108,8 @@ class Relaxation:
     def start(self, item: Tensor) -> Tensor:
         """CROWN's parameters [m, k] for the questions ``item`` [m]; a padding column keeps its neuron's slope."""
         return torch.cat(
-            [self.quick_lines[v].low.flatten(1).gather(1, neuron) for v, neuron in self.index.neuron.items()], 1
+            [self.quick_lines[v].low.flatten(1).gather(1, neuron) for v, neuron in self.index.neuron.items()],
+            1,
         )[item]
 
     def batch(self) -> int:
@@ -163,5 +175,3 @@ def root_subproblems(relaxation: Relaxation, item: Tensor, coeff: Tensor, const:
     """The unsplit subproblems of forms ``coeff`` [m, outputs] about questions ``item`` [m]."""
     theta = relaxation.start(item)
     return Subproblems(item, coeff, const, theta, torch.zeros_like(theta))
-
-

@@ -1,4 +1,4 @@
-"""Filtered smart branching: a shortlist by score, then the candidates' children bounded for real (De Palma et al. 2021)."""
+"""Filtered smart branching (De Palma et al. 2021): a shortlist by score, then the candidates' children bounded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def choose(relaxation: Relaxation, sub: Subproblems, trace: Trace, theta: Tensor
     return torch.where(fixed, -1, chosen)
 
 
-def _children(relaxation: Relaxation, sub: Subproblems, theta: Tensor, column: Tensor, value: Tensor) -> Tensor:
+def _children(
+    relaxation: Relaxation, sub: Subproblems, theta: Tensor, column: Tensor, value: Tensor
+) -> Tensor:
     """How good each candidate is, [m, candidates]: the bounds of its two children as they stand, cut off at 0."""
     m, k = column.shape
     item = torch.arange(m).repeat_interleave(k * 2)
