@@ -1,6 +1,6 @@
 """A builder of networks, shared by the readers of modules and of ONNX files.
 
-It folds affine operations as they come, writes pooling as convolutions and ReLUs, and names what it cannot take.
+It writes pooling as convolutions and ReLUs, folds affine operations at the end, and names what it cannot take.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Builder:
             raise ModelError(f"{name}: Add of different shapes {sorted(shapes)} is not supported")
         return self.emit(Add(), *xs, name=name)
 
-    def scale(self, x: int, scale: Tensor | float, shift: Tensor | float | None = None, name: str = "") -> int:
+    def scale(
+        self, x: int, scale: Tensor | float, shift: Tensor | float | None = None, name: str = ""
+    ) -> int:
         """``scale * x + shift`` with constants that broadcast to the value's shape (no batch dimension)."""
         shape = self.shapes[x]
         tensors = []
@@ -72,7 +74,9 @@ class Builder:
                 except RuntimeError:
                     fits = False
                 if not fits:
-                    raise ModelError(f"{name}: a constant of shape {tuple(t.shape)} does not fit a value of {shape}")
+                    raise ModelError(
+                        f"{name}: a constant of shape {tuple(t.shape)} does not fit a value of {shape}"
+                    )
             tensors.append(t)
         return self.emit(Scale(tensors[0], tensors[1]), x, name=name)  # type: ignore[arg-type]
 
@@ -84,7 +88,9 @@ class Builder:
             raise ModelError(f"{name}: cannot reshape {self.shapes[x]} to {target}")
         return x if tuple(target) == self.shapes[x] else self.emit(Reshape(tuple(target)), x, name=name)
 
-    def pool_average(self, x: int, kernel: Shape, stride: Shape, padding: Shape, name: str, divisor: bool) -> int:
+    def pool_average(
+        self, x: int, kernel: Shape, stride: Shape, padding: Shape, name: str, divisor: bool
+    ) -> int:
         """Average pooling as a convolution; ``divisor``: padded zeros count in the divisor."""
         c, h, w = self._image(x, name)
         weight = torch.full((c, 1, *kernel), 1.0 / math.prod(kernel), dtype=self.dtype)
@@ -149,7 +155,7 @@ class Builder:
 def fold(network: Network, output: int) -> Network:
     """The same function with neighbouring affine operations composed and unread values dropped."""
     wanted = network.ancestors(output)
-    readers = {k: 0 for k in wanted}
+    readers = dict.fromkeys(wanted, 0)
     for k in wanted:
         for i in network.node(k).inputs if k else ():
             readers[i] += 1
@@ -157,7 +163,9 @@ def fold(network: Network, output: int) -> Network:
     new = {0: 0}
     for k in wanted[1:]:
         node = network.node(k)
-        new[k] = _append(builder, node, tuple(new[i] for i in node.inputs), alone=readers[node.inputs[0]] == 1)
+        new[k] = _append(
+            builder, node, tuple(new[i] for i in node.inputs), alone=readers[node.inputs[0]] == 1
+        )
     return Network(tuple(builder.nodes), network.input_shape)
 
 
@@ -169,11 +177,15 @@ def _append(builder: Builder, node: Node, inputs: tuple[int, ...], *, alone: boo
         return builder.emit(node.op, *inputs, name=node.name)
     source = last.inputs[0]
     if isinstance(last.op, Scale) and isinstance(node.op, Reshape):
-        # A scale commutes with a reshape; behind it, it can melt into the matrix that follows.
+        # A scale commutes with a reshape; behind it, it can melt into the matrix that follows. The reshape is not
+        # composed any further: others may read what it reads.
         shape = builder.shapes[x]
-        flat = [None if t is None else t.expand(shape).reshape(node.op.target) for t in (last.op.scale, last.op.shift)]
+        flat = [
+            None if t is None else t.expand(shape).reshape(node.op.target)
+            for t in (last.op.scale, last.op.shift)
+        ]
         _drop(builder)
-        y = _append(builder, node, (source,), alone=True)
+        y = builder.emit(node.op, source, name=node.name)
         return builder.emit(Scale(flat[0], flat[1]), y, name=last.name)  # type: ignore[arg-type]
     one = compose(last.op, node.op, builder.shapes[source])
     if one is None:

@@ -1,6 +1,7 @@
 """Exact composition of neighbouring affine operations, so that normalisation and batch norm cost nothing.
 
-``compose(f, g, shape)`` is one operation equal to ``g(f(x))`` for x of ``shape``, or None where the two stay apart.
+``compose(f, g, shape)`` is one operation equal to ``g(f(x))`` for x of ``shape``, or None where the two stay
+apart.
 With weights in float64 the composition changes values by rounding in float64 only.
 """
 
@@ -76,7 +77,7 @@ def _scale_conv(first: Scale, second: Conv, shape: Shape) -> Conv | None:
     weight = second.weight * per_filter[:, :, None, None]
     bias = second.bias
     if first.shift is not None:
-        # The padding is zero after the scaling, so near the border the shift counts for fewer taps than inside.
+        # The padding is zero after the scaling: near the border the shift counts for fewer taps than inside.
         moved = second.linear(first.shift.expand(shape).unsqueeze(0))[0]
         if second.padding == (0, 0) and _per_channel(first.shift, shape[0]) is not None:
             moved = moved[:, :1, :1]
@@ -90,8 +91,13 @@ def _conv_scale(first: Conv, second: Scale, shape: Shape) -> Conv | None:
         return None
     bias = None if first.bias is None else first.bias * channels[:, None, None]
     shift = second.shift
-    if shift is not None and shift.dim() != 3:
-        shift = shift.expand(first.shape(shape))
+    out = first.shape(shape)
+    if shift is not None and shift.shape != (out[0], 1, 1):
+        shift = shift.expand(out)
     return Conv(
-        first.weight * channels[:, None, None, None], _plus(bias, shift), first.stride, first.padding, first.groups
+        first.weight * channels[:, None, None, None],
+        _plus(bias, shift),
+        first.stride,
+        first.padding,
+        first.groups,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,16 +32,17 @@ def lower(
     """The network that ``module`` computes in evaluation mode.
 
     Args:
-        module: made of convolutions, linear layers, batch norm, ReLU, pooling, flatten and reshape, residual sums and
-            scaling by constants, in any nesting that ``torch.fx`` can trace.
+        module: made of convolutions, linear layers, batch norm, ReLU, pooling, flatten and reshape, residual
+            sums and scaling by constants, in any nesting that ``torch.fx`` can trace. It is left as it was.
         shape: the input's shape [c, h, w] without the batch.
         mask: weights that count as zero.
         probe: inputs [n, *shape] on which the two are compared; seeded random ones when None.
-        dtype: float64 folds exactly enough for proofs and compares on the probe; with float32 (training) tensors
-            keep their gradient and nothing is compared.
+        dtype: float64 folds exactly enough for proofs and compares on the probe; with float32 (training)
+            tensors keep their gradient and nothing is compared.
 
     Raises:
-        ModelError: an unsupported layer, named, or weights that are not finite.
+        ModelError: an unsupported layer, named, weights that are not finite, or a model that does not take
+            inputs of ``shape``.
         LoweringError: the network and the module disagree on the probe.
     """
     source = module
@@ -49,7 +51,10 @@ def lower(
         mask.apply_(source)
     network = _Reader(source, shape, dtype).read()
     if dtype == torch.float64:
-        compare(network, _evaluation(source), probe if probe is not None else random_probe(shape))
+        try:
+            compare(network, _evaluation(source), probe if probe is not None else random_probe(shape))
+        except RuntimeError as error:
+            raise ModelError(f"the model cannot be run on inputs of shape {tuple(shape)}: {error}") from error
     return network
 
 
@@ -58,7 +63,9 @@ def random_probe(shape: Shape) -> Tensor:
     return torch.rand(4, *shape, generator=generator(0, "probe"), dtype=torch.float64)
 
 
-def compare(network: Network, reference: Callable[[Tensor], Tensor], probe: Tensor, rtol: float = 1e-7) -> None:
+def compare(
+    network: Network, reference: Callable[[Tensor], Tensor], probe: Tensor, rtol: float = 1e-7
+) -> None:
     """Check that ``network`` equals ``reference`` on ``probe``, up to rounding.
 
     Raises:
@@ -66,12 +73,29 @@ def compare(network: Network, reference: Callable[[Tensor], Tensor], probe: Tens
     """
     with torch.no_grad():
         given = reference(probe.double()).double().flatten(1)
-        ours = network(probe.to(network.dtype)).double()
+        ours = network(probe.to(network.device, network.dtype)).to(given.device, torch.float64)
     if given.shape != ours.shape:
-        raise LoweringError(f"the network's output has shape {tuple(ours.shape)}, the model's {tuple(given.shape)}")
+        shapes = f"{tuple(ours.shape)}, the model's {tuple(given.shape)}"
+        raise LoweringError(
+            f"the network's output has shape {shapes}; a model must treat its inputs one by one"
+        )
     worst = float((given - ours).abs().max())
     if not worst <= rtol * max(1.0, float(given.abs().max())):
-        raise LoweringError(f"the network and the model differ by {worst:.3g} on a probe; please report this model")
+        raise LoweringError(
+            f"the network and the model differ by {worst:.3g} on a probe; please report this model"
+        )
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards every part is in its own mode again."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def _evaluation(module: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -85,28 +109,44 @@ class _Value:
     number: int
 
 
-_UNIT = object()  # the result of asking for a size: only the batch dimension can be meant
+_BATCH = object()  # the size of the batch, which a network does not know
 
-_SIGNS = {operator.add: 1.0, operator.iadd: 1.0, torch.add: 1.0, operator.sub: -1.0, operator.isub: -1.0, torch.sub: -1.0}
+_SIGNS = {
+    operator.add: 1.0,
+    operator.iadd: 1.0,
+    torch.add: 1.0,
+    operator.sub: -1.0,
+    operator.isub: -1.0,
+    torch.sub: -1.0,
+}
 _TIMES = (operator.mul, operator.imul, torch.mul)
 _OVER = (operator.truediv, operator.itruediv, torch.div)
 _PASS = (nn.Identity, nn.Dropout, nn.Dropout2d)
+_POOLS: dict[str, type[nn.Module]] = {
+    "avg_pool2d": nn.AvgPool2d,
+    "max_pool2d": nn.MaxPool2d,
+    "adaptive_avg_pool2d": nn.AdaptiveAvgPool2d,
+}
 
 
 class _Reader:
     """Reads one module's trace into a builder."""
 
     def __init__(self, module: nn.Module, shape: Shape, dtype: torch.dtype):
-        self.module, self.dtype = module, dtype
+        # Tracing writes constants that it meets into the module: into this shallow copy, not into the user's.
+        self.module, self.dtype = copy.copy(module), dtype
         self.b = Builder(tuple(shape), dtype)
         self.values: dict[fx.Node, Any] = {}
 
     def read(self) -> Network:
         try:
-            graph = fx.Tracer().trace(self.module)
-        except (fx.proxy.TraceError, TypeError, NameError) as error:
-            kind = type(self.module).__name__
-            raise ModelError(f"{kind} cannot be traced ({error}); its forward must not depend on values") from error
+            with _evaluating(self.module):
+                graph = fx.Tracer().trace(self.module)
+        except Exception as error:  # whatever the user's forward raises
+            kind, why = type(self.module).__name__, str(error).split("\n")[0]
+            raise ModelError(
+                f"{kind} cannot be traced ({why}); its forward must not depend on values"
+            ) from error
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
         if len(inputs) != 1:
             raise ModelError(f"a model must have one input, not {len(inputs)}")
@@ -124,7 +164,7 @@ class _Reader:
         raise ModelError("the model has no output")
 
     def _constant(self, t: Tensor) -> Tensor:
-        return t.detach().to("cpu", self.dtype) if self.dtype == torch.float64 else t
+        return t.detach().to("cpu", self.dtype, copy=True) if self.dtype == torch.float64 else t
 
     def _read(self, a: Any) -> Any:
         if isinstance(a, fx.Node):
@@ -135,31 +175,43 @@ class _Reader:
         args = self._read(node.args)
         kwargs = {k: self._read(v) for k, v in node.kwargs.items()}
         target = node.target
-        if target in _SIGNS:
+        if not any(isinstance(a, _Value) for a in (*args, *kwargs.values())):
+            return self._constants(node, args, kwargs)
+        if target in _SIGNS and not kwargs:
             return _Value(self._sum(args[0], args[1], _SIGNS[target], node.name))
-        if target in _TIMES or target in _OVER:
+        if (target in _TIMES or target in _OVER) and not kwargs:
             return _Value(self._product(args[0], args[1], target in _OVER, node.name))
-        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
-        if node.op != "call_module" and name in ("size", "getitem", "getattr"):
-            return _UNIT
+        name = _called(node)
         if not args or not isinstance(args[0], _Value):
-            raise ModelError(f"{node.name}: the operation {name} on constants is not supported")
+            raise ModelError(f"{node.name}: the operation {name} is not supported in this form")
         x = args[0].number
         if node.op == "call_module":
             return _Value(self._layer(_attribute(self.module, str(target)), x, str(target)))
+        if name == "size" or (name == "getattr" and args[1] == "shape"):
+            sizes = (_BATCH, *self.b.shapes[x])
+            return sizes[args[1]] if name == "size" and len(args) > 1 else sizes
         if name in ("relu", "relu_"):
             return _Value(self.b.relu(x, node.name))
-        if name == "flatten":
+        if name == "flatten" and _dimensions(args[1:], kwargs) == (1, -1):
             return _Value(self.b.flatten(x, node.name))
         if name in ("view", "reshape"):
             wanted = args[1] if isinstance(args[1], tuple) else args[1:]
             return _Value(self.b.reshape(x, _resolve(wanted, self.b.shapes[x], node.name), node.name))
-        if name in ("contiguous", "dropout"):
+        if name == "contiguous" or (name == "dropout" and not kwargs.get("training", True)):
             return args[0]
-        if name in ("avg_pool2d", "max_pool2d"):
-            kind = nn.AvgPool2d if name == "avg_pool2d" else nn.MaxPool2d
-            return _Value(self._layer(kind(*args[1:], **kwargs), x, node.name))
-        raise ModelError(f"{node.name}: the operation {name} is not supported")
+        if name in _POOLS:
+            return _Value(self._layer(_POOLS[name](*args[1:], **kwargs), x, node.name))
+        raise ModelError(f"{node.name}: the operation {name} is not supported in this form")
+
+    def _constants(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        """A step that does not depend on the input's numbers, worked out."""
+        if node.op == "call_module" or any(a is _BATCH for a in args):
+            raise ModelError(
+                f"{node.name}: {_called(node)} of constants or of the batch size is not supported"
+            )
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _sum(self, a: Any, b: Any, sign: float, name: str) -> int:
         if isinstance(a, _Value) and isinstance(b, _Value):
@@ -171,7 +223,9 @@ class _Reader:
 
     def _product(self, a: Any, b: Any, divide: bool, name: str) -> int:
         if isinstance(a, _Value) == isinstance(b, _Value) or (divide and not isinstance(a, _Value)):
-            raise ModelError(f"{name}: a product or quotient of two values that depend on the input is not affine")
+            raise ModelError(
+                f"{name}: a product or quotient of two values that depend on the input is not affine"
+            )
         value, constant = (a, b) if isinstance(a, _Value) else (b, a)
         t = torch.as_tensor(constant, dtype=self.dtype)
         return self.b.scale(value.number, 1 / t if divide else t, name=name)
@@ -183,7 +237,8 @@ class _Reader:
             case nn.Linear():
                 if len(self.b.shapes[x]) != 1:
                     raise ModelError(f"{name}: a linear layer needs a flat value, not {self.b.shapes[x]}")
-                return self.b.emit(Dense(self._weight(layer.weight), self._weight(layer.bias)), x, name=name)
+                bias = None if layer.bias is None else self._constant(layer.bias)
+                return self.b.emit(Dense(self._constant(layer.weight), bias), x, name=name)
             case nn.BatchNorm1d() | nn.BatchNorm2d():
                 return self._batch_norm(layer, x, name)
             case nn.ReLU():
@@ -193,11 +248,13 @@ class _Reader:
             case nn.AvgPool2d():
                 kernel, stride, padding = _pool(layer)
                 if layer.ceil_mode or layer.divisor_override:
-                    raise ModelError(f"{name}: average pooling with ceil_mode or divisor_override is not supported")
+                    raise ModelError(
+                        f"{name}: average pooling with ceil_mode or divisor_override is not supported"
+                    )
                 return self.b.pool_average(x, kernel, stride, padding, name, layer.count_include_pad)
             case nn.AdaptiveAvgPool2d() if layer.output_size in (1, (1, 1)):
                 return self.b.pool_average(x, self.b.shapes[x][1:], (1, 1), (0, 0), name, True)
-            case nn.MaxPool2d(ceil_mode=False, dilation=1):
+            case nn.MaxPool2d(ceil_mode=False, dilation=1, return_indices=False):
                 return self.b.pool_max(x, *_pool(layer), name)
             case _ if isinstance(layer, _PASS):
                 return x
@@ -205,32 +262,41 @@ class _Reader:
 
     def _conv(self, layer: nn.Conv2d, x: int, name: str) -> int:
         if _pair(layer.dilation) != (1, 1) or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            raise ModelError(f"{name}: the layer {layer} is not supported (dilation, or padding other than zeros)")
-        bias = None if layer.bias is None else self._weight(layer.bias)[:, None, None]  # type: ignore[index]
-        weight = self._weight(layer.weight)
-        assert weight is not None
+            raise ModelError(
+                f"{name}: the layer {layer} is not supported (dilation, or padding other than zeros)"
+            )
+        bias = None if layer.bias is None else self._constant(layer.bias)[:, None, None]
+        weight = self._constant(layer.weight)
         op = Conv(weight, bias, _pair(layer.stride), _pair(layer.padding), layer.groups)
         shape = self.b.shapes[x]
         if len(shape) != 3 or shape[0] != layer.in_channels:
-            raise ModelError(f"{name}: a convolution of {layer.in_channels} channels does not fit a value of {shape}")
+            raise ModelError(
+                f"{name}: a convolution of {layer.in_channels} channels does not fit a value of {shape}"
+            )
         return self.b.emit(op, x, name=name)
 
     def _batch_norm(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, x: int, name: str) -> int:
         if layer.running_mean is None or layer.running_var is None:
             raise ModelError(f"{name}: batch norm without running statistics depends on the batch")
-        mean, var = self._weight(layer.running_mean), self._weight(layer.running_var)
-        assert mean is not None and var is not None
-        scale = torch.rsqrt(var + layer.eps)
+        scale = torch.rsqrt(self._constant(layer.running_var) + layer.eps)
         if layer.weight is not None:
-            scale = scale * self._weight(layer.weight)
-        shift = -mean * scale
+            scale = scale * self._constant(layer.weight)
+        shift = -self._constant(layer.running_mean) * scale
         if layer.bias is not None:
-            shift = shift + self._weight(layer.bias)
+            shift = shift + self._constant(layer.bias)
         tail = (-1,) + (1,) * (len(self.b.shapes[x]) - 1)
         return self.b.scale(x, scale.reshape(tail), shift.reshape(tail), name=name)
 
-    def _weight(self, t: Tensor | None) -> Tensor | None:
-        return None if t is None else self._constant(t)
+
+def _called(node: fx.Node) -> str:
+    """The name of the function, method or layer that a step calls."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def _dimensions(args: tuple[int, ...], kwargs: dict[str, int]) -> tuple[int, int]:
+    """The first and the last dimension that a call of ``flatten`` makes one."""
+    given = dict(zip(("start_dim", "end_dim"), args, strict=False)) | kwargs
+    return given.get("start_dim", 0), given.get("end_dim", -1)
 
 
 def _attribute(module: nn.Module, path: str) -> Any:
@@ -251,8 +317,8 @@ def _pool(layer: nn.AvgPool2d | nn.MaxPool2d) -> tuple[tuple[int, int], tuple[in
 
 def _resolve(wanted: tuple[Any, ...], shape: Shape, name: str) -> Shape:
     """The target of a reshape without its batch dimension, with -1 worked out."""
-    target = [w if isinstance(w, int) else -1 for w in wanted[1:]]
-    if not target or target.count(-1) > 1:
+    target = wanted[1:]
+    if wanted[:1] not in ((_BATCH,), (-1,)) or _BATCH in target or not target or target.count(-1) > 1:
         raise ModelError(f"{name}: a reshape must keep the batch dimension first")
-    known = math.prod(t for t in target if t != -1)
+    known = max(1, math.prod(t for t in target if t != -1))
     return tuple(math.prod(shape) // known if t == -1 else t for t in target)

@@ -64,19 +64,16 @@ class Network:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(t.dtype for t in self.tensors() if t.is_floating_point())
+        return next((t.dtype for t in self.tensors()), torch.float64)
 
     @property
     def device(self) -> torch.device:
-        return next(self.tensors_iter()).device
+        return next((t.device for t in self.tensors()), torch.device("cpu"))
 
     def tensors(self) -> list[Tensor]:
-        """Every constant of the network."""
-        return list(self.tensors_iter())
-
-    def tensors_iter(self):  # type: ignore[no-untyped-def]
-        for node in self.nodes:
-            yield from (v for v in vars(node.op).values() if isinstance(v, Tensor) and v.is_floating_point())
+        """Every weight, bias, scale and shift of the network."""
+        found = [v for node in self.nodes for v in vars(node.op).values() if isinstance(v, Tensor)]
+        return [v for v in found if v.is_floating_point()]
 
     def node(self, value: int) -> Node:
         """The node that makes ``value`` (which is not the input)."""
@@ -90,7 +87,9 @@ class Network:
                 seen.update(self.node(k).inputs)
         return tuple(sorted(seen))
 
-    def run(self, x: Tensor, *, apply: Callable[[int, Node, list[Tensor]], Tensor] | None = None) -> list[Tensor]:
+    def run(
+        self, x: Tensor, *, apply: Callable[[int, Node, list[Tensor]], Tensor] | None = None
+    ) -> list[Tensor]:
         """Every value at inputs ``x`` [n, *input_shape]."""
         values = [x]
         for k, node in enumerate(self.nodes, start=1):
@@ -106,7 +105,8 @@ class Network:
         """The same network in another precision or on another device."""
         where = self.device if device is None else device
         nodes = tuple(
-            Node(n.op.to(dtype, where) if isinstance(n.op, Affine) else n.op, n.inputs, n.name) for n in self.nodes
+            Node(n.op.to(dtype, where) if isinstance(n.op, Affine) else n.op, n.inputs, n.name)
+            for n in self.nodes
         )
         return Network(nodes, self.input_shape)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import onnx
 
 
-
 def read(path: str | Path, *, probe: Tensor | None = None, check: bool = True) -> Network:
     """The network in an ONNX file.
 
@@ -72,7 +71,9 @@ def run_onnx(running: Any, x: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def compare_with_runtime(network: Network, path: str | Path, probe: Tensor | None = None, rtol: float = 1e-4) -> None:
+def compare_with_runtime(
+    network: Network, path: str | Path, probe: Tensor | None = None, rtol: float = 1e-4
+) -> None:
     """Check that ``network`` and onnxruntime agree on a probe, up to float32 rounding.
 
     Raises:
@@ -85,7 +86,9 @@ def compare_with_runtime(network: Network, path: str | Path, probe: Tensor | Non
     given = run_onnx(session(path), probe).double()
     ours = network(probe.to(network.dtype)).double()
     if given.shape != ours.shape:
-        raise LoweringError(f"{path}: onnxruntime's output has {given.shape[1]} numbers, the network {ours.shape[1]}")
+        raise LoweringError(
+            f"{path}: onnxruntime's output has {given.shape[1]} numbers, the network {ours.shape[1]}"
+        )
     worst = float((given - ours).abs().max())
     if not worst <= rtol * max(1.0, float(given.abs().max())):
         raise LoweringError(f"{path}: the network and onnxruntime differ by {worst:.3g} on a probe")
@@ -102,7 +105,9 @@ class _Reader:
         self.values: dict[str, int] = {}
 
     def read(self) -> Network:
-        unknown = [f"{n.name or n.output[0]} ({n.op_type})" for n in self.graph.node if n.op_type not in _HANDLERS]
+        unknown = [
+            f"{n.name or n.output[0]} ({n.op_type})" for n in self.graph.node if n.op_type not in _HANDLERS
+        ]
         if unknown:
             raise ModelError(f"{self.path}: operators that are not supported: {', '.join(unknown[:5])}")
         inputs = [i for i in self.graph.input if i.name not in self.constants]
@@ -125,7 +130,9 @@ class _Reader:
         name = node.name or node.output[0]
         attributes = {a.name: self._attribute(a) for a in node.attribute}
         if node.op_type == "Constant":
-            self.constants[node.output[0]] = np.asarray(attributes.get("value", next(iter(attributes.values()))))
+            self.constants[node.output[0]] = np.asarray(
+                attributes.get("value", next(iter(attributes.values())))
+            )
             return
         if all(i in self.constants for i in node.input if i):
             self.constants[node.output[0]] = self._folded(node, attributes, name)
@@ -152,7 +159,9 @@ class _Reader:
         try:
             return np.asarray(ReferenceEvaluator(onnx.helper.make_model(graph)).run(None, {})[0])
         except Exception as error:
-            raise ModelError(f"{self.path}: {name} ({node.op_type}) of constants cannot be worked out") from error
+            raise ModelError(
+                f"{self.path}: {name} ({node.op_type}) of constants cannot be worked out"
+            ) from error
 
     def fail(self, name: str, node: Any, why: str) -> ModelError:
         return ModelError(f"{self.path}: {name} ({node.op_type}): {why}")
@@ -259,7 +268,9 @@ def _matmul(r: _Reader, node: Any, a: dict[str, Any], name: str) -> int:
     column = len(shape) == 2 and shape[1] == 1 and not right
     fits = weight.dim() == 2 and (shape == (matrix.shape[1],) or (column and shape[0] == matrix.shape[1]))
     if not fits:
-        raise r.fail(name, node, f"a product of {tuple(weight.shape)} and a value of {shape} is not supported")
+        raise r.fail(
+            name, node, f"a product of {tuple(weight.shape)} and a value of {shape} is not supported"
+        )
     y = r.b.emit(Dense(matrix.contiguous(), None), r.b.flatten(x, name), name=name)
     return r.b.reshape(y, (matrix.shape[0], 1), name) if column else y
 
@@ -327,7 +338,9 @@ def _pad(r: _Reader, node: Any, a: dict[str, Any], name: str) -> int:
     amounts = [int(p) for p in (pads if pads is not None else a.get("pads", []))]
     fill = r.constant(node, 2, name)
     rank = len(r.b.shapes[x]) + 1
-    if a.get("mode", "constant") != "constant" or (fill is not None and float(np.asarray(fill).reshape(-1)[0]) != 0):
+    if a.get("mode", "constant") != "constant" or (
+        fill is not None and float(np.asarray(fill).reshape(-1)[0]) != 0
+    ):
         raise r.fail(name, node, "only padding with zeros is supported")
     if len(amounts) != 2 * rank or amounts[0] or amounts[rank]:
         raise r.fail(name, node, f"the padding {amounts} does not fit")
@@ -346,7 +359,9 @@ def _concat(r: _Reader, node: Any, a: dict[str, Any], name: str) -> int:
 
 def _slice(r: _Reader, node: Any, a: dict[str, Any], name: str) -> int:
     x = r.value(node, 0, name)
-    starts, ends = (r.constant(node, k, name) if len(node.input) > 1 else a[w] for k, w in ((1, "starts"), (2, "ends")))
+    starts, ends = (
+        r.constant(node, k, name) if len(node.input) > 1 else a[w] for k, w in ((1, "starts"), (2, "ends"))
+    )
     axes, steps = r.constant(node, 3, name), r.constant(node, 4, name)
     starts, ends = [int(s) for s in starts], [int(e) for e in ends]  # type: ignore[union-attr]
     over = [int(d) for d in axes] if axes is not None else list(a.get("axes", range(len(starts))))
@@ -356,7 +371,9 @@ def _slice(r: _Reader, node: Any, a: dict[str, Any], name: str) -> int:
         every = int(steps[k]) if steps is not None else 1
         if d < 0:
             raise r.fail(name, node, "slicing the batch is not supported")
-        index = torch.tensor(list(range(*slice(starts[k], ends[k], every).indices(shape[d]))), dtype=torch.int64)
+        index = torch.tensor(
+            list(range(*slice(starts[k], ends[k], every).indices(shape[d]))), dtype=torch.int64
+        )
         x = r.b.emit(Select(d, index), x, name=name)
     return x
 

@@ -3,11 +3,12 @@
 Every affine operation ``y = A x + b`` offers
     forward(x)          A x + b
     linear(x)           A x
-    pull(c)             A^T c, so that c @ y = pull(c) @ x + c @ b    (equal to autograd's vector-Jacobian product)
+    pull(c)             A^T c, so that c @ y = pull(c) @ x + c @ b    (autograd's vector-Jacobian product)
     absolute()          the same operation with |A| and |b|, for interval bounds and rounding allowances
 All tensors carry a leading batch dimension.
 """
 
+# ruff: noqa: ARG002 (every operation offers the same methods; not all need every argument)
 from __future__ import annotations
 
 import math
@@ -110,7 +111,8 @@ class Conv(Affine):
     def pull(self, c: Tensor, shape: Shape) -> Tensor:
         out = self.shape(shape)
         extra = [
-            shape[1 + d] - ((out[1 + d] - 1) * self.stride[d] - 2 * self.padding[d] + self.weight.shape[2 + d])
+            shape[1 + d]
+            - ((out[1 + d] - 1) * self.stride[d] - 2 * self.padding[d] + self.weight.shape[2 + d])
             for d in (0, 1)
         ]
         return F.conv_transpose2d(
@@ -253,8 +255,8 @@ class Pad(Affine):
 class Select(Affine):
     """Some entries of one dimension (a slice, or one part of a concatenation put in its place).
 
-    ``index`` [k] picks entries of dimension ``dim`` (counted without the batch). With ``size`` set, the opposite: the
-    input's entries are put at ``index`` in a zero value whose dimension has that size.
+    ``index`` [k] picks entries of dimension ``dim`` (counted without the batch). With ``size`` set, the
+    opposite: the input's entries are put at ``index`` in a zero value whose dimension has that size.
     """
 
     dim: int

@@ -1,0 +1,38 @@
+"""What a network weighs and what one pass through it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from certiprune.net.network import Network
+from certiprune.net.ops import Conv, Dense
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The size of one network.
+
+    Attributes:
+        parameters: numbers in weights, biases and scales.
+        nonzero: weights of convolutions and matrices that are not zero.
+        multiply_adds: of one forward pass for one input, zeros not skipped.
+        neurons: ReLU neurons.
+    """
+
+    parameters: int
+    nonzero: int
+    multiply_adds: int
+    neurons: int
+
+
+def cost(network: Network) -> Cost:
+    """The size of ``network`` as it stands, after whatever was folded."""
+    weights: list[Tensor] = [n.op.weight for n in network.nodes if isinstance(n.op, Conv | Dense)]
+    return Cost(
+        parameters=sum(t.numel() for t in network.tensors()),
+        nonzero=sum(int(t.count_nonzero()) for t in weights),
+        multiply_adds=network.cost(),
+        neurons=network.neurons,
+    )
