@@ -41,7 +41,7 @@ def write_tensors(
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
+        replace_file(path, data)
     except OSError as error:
         raise InputError(f"cannot write the {kind} {path}: {error.strerror or error}") from error
 
@@ -69,8 +69,8 @@ def read_tensors(path: Path, *, kind: str, version: int) -> tuple[dict[str, Tens
     return tensors, header
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside ``path``, make sure that it is on disk, then rename: a crash leaves the old file whole."""
+def replace_file(path: Path, data: bytes) -> None:
+    """Make ``data`` the content of ``path``, by way of a file beside it: a crash leaves the old file whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
