@@ -64,7 +64,7 @@ def _decided(
 
     use_threads(threads)
     from certiprune.api import torch_device
-    from certiprune.net import onnx_in
+    from certiprune.net import onnx_in, onnx_run
     from certiprune.verify import vnnlib as files
     from certiprune.verify.vnnlib_answer import answer
 
@@ -75,13 +75,13 @@ def _decided(
     found = answer(
         network,
         problems,
-        session=lambda: onnx_in.session(model, threads or 1),
+        session=lambda: onnx_run.session(model, threads or 1),
         deadline=started + timeout - reserve(timeout),
         device=where,
     )
     if found.word == "unsat" and problems:
         # A proof is about the network that was bounded: make sure that it is the model, there where the property is.
-        onnx_in.compare_with_runtime(network, model, problems[0].centre)
+        onnx_run.compare_with_runtime(network, model, problems[0].centre)
     if found.x is not None and found.y is not None:
         return files.write_witness(found.x, found.y)
     return f"{found.word}\n"

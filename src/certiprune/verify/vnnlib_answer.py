@@ -13,7 +13,7 @@ from torch import Tensor
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
 from certiprune.net.network import Network
-from certiprune.net.onnx_in import run_onnx
+from certiprune.net.onnx_run import run_onnx
 from certiprune.verify.cascade import decide
 from certiprune.verify.outcome import Reason, Verdict
 from certiprune.verify.problem import Budget, Problem

@@ -32,11 +32,11 @@ def check_witness(session: Any, problems: Sequence[Problem], x: Tensor) -> bool:
     without any further rounding.
 
     Args:
-        session: an onnxruntime session of the model (``net.onnx_in.session``).
+        session: an onnxruntime session of the model (``net.onnx_run.session``).
         problems: what ``vnnlib.read`` gives.
         x: the input, in float32.
     """
-    from certiprune.net.onnx_in import run_onnx
+    from certiprune.net.onnx_run import run_onnx
 
     point = x.detach().to("cpu", torch.float32).unsqueeze(0)
     asked = [p[k : k + 1] for p in problems for k in range(len(p))]
