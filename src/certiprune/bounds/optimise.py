@@ -70,24 +70,32 @@ class Parameters:
         theta: [m, k].
         sign: [m, k]: -1 split off, 0 free, +1 split on. ``None`` where nothing is split.
         free: [m, k] 1.0 where the column is an unstable, unsplit neuron, else 0.0.
+        goal: None, or [m, k] what is bounded besides the form: ``goal @ z`` over the neurons' entering values. The
+            form is then a constraint "form <= 0" with a multiplier of its own, the column after the k others.
     """
 
     theta: Tensor
     sign: Tensor | None
     free: Tensor
+    goal: Tensor | None = None
 
     def __getitem__(self, rows: Tensor) -> Parameters:
-        return Parameters(self.theta[rows], None if self.sign is None else self.sign[rows], self.free[rows])
+        sign, goal = (None if t is None else t[rows] for t in (self.sign, self.goal))
+        return Parameters(self.theta[rows], sign, self.free[rows], goal)
 
 
 @dataclass
 class Trace:
-    """What one iteration saw: by ReLU value, the coefficients behind it, and what enters it at the minimiser."""
+    """What one iteration saw: by ReLU value, the coefficients behind it, and what enters it at the minimiser.
+
+    ``value`` [m] is the bound, ``form`` [m] the form's own part of it before its multiplier.
+    """
 
     coeff: dict[int, Tensor]
     entering: dict[int, Tensor]
     minimiser: Tensor
     value: Tensor
+    form: Tensor
 
 
 class Walker:
@@ -97,6 +105,7 @@ class Walker:
         self.network, self.rows, self.index = network, rows, index
         self.low_end, self.high_end = rows.take(box.lower, 0), rows.take(box.upper, 0)
         self.lines = lines
+        self.weight: Tensor | None = None
 
     def narrow(self, keep: Tensor) -> None:
         """Go on with the forms at ``keep`` only."""
@@ -119,13 +128,18 @@ class Walker:
             else:
                 neuron, sign = self.index.neuron[v], parameters.sign[:, columns]
                 low.scatter_(1, neuron, torch.where(sign == 0, theta, sign.clamp(min=0)))
-                pushes[v] = (neuron, -sign * theta)
+                amount = -sign * theta
+                if parameters.goal is not None:
+                    amount = amount + parameters.goal[:, columns]
+                pushes[v] = (neuron, amount)
+        if parameters.goal is not None:
+            self.weight = parameters.theta[:, -1]
         return pushes
 
     def walk(self, pushes: Mapping[int, tuple[Tensor, Tensor]]) -> Trace:
         """One walk back and one forward."""
         network, rows = self.network, self.rows
-        form = {rows.plan.start: rows.coeff}
+        form = {rows.plan.start: rows.coeff if self.weight is None else rows.coeff * self.weight.unsqueeze(1)}
         slopes: dict[int, tuple[Tensor, Tensor]] = {}
         coeff: dict[int, Tensor] = {}
         minimiser = self.low_end
@@ -162,7 +176,7 @@ class Walker:
         network, rows = self.network, self.rows
         values = {0: minimiser}
         entering: dict[int, Tensor] = {}
-        value = rows.const.clone()
+        extra = torch.zeros_like(rows.const)
         for v in reversed(rows.plan.order):
             if v == 0:
                 continue
@@ -174,13 +188,14 @@ class Walker:
                 values[v] = torch.addcmul(gap, slope, z)
                 if v in pushes:
                     index, amount = pushes[v]
-                    value = value + (z.reshape(len(z), -1).gather(1, index) * amount).sum(1)
+                    extra = extra + (z.reshape(len(z), -1).gather(1, index) * amount).sum(1)
                 continue
             out = rows.push(network, v, values)
             b = node.op.offset() if isinstance(node.op, Affine) else None
             values[v] = out if b is None else out + rows.constant(b, v, network)
-        value = value + (values[rows.plan.start] * rows.coeff).flatten(1).sum(1)
-        return Trace(coeff, entering, minimiser, value)
+        own = rows.const + (values[rows.plan.start] * rows.coeff).flatten(1).sum(1)
+        value = extra + (own if self.weight is None else own * self.weight)
+        return Trace(coeff, entering, minimiser, value, own)
 
     def gradient(self, trace: Trace, parameters: Parameters) -> Tensor:
         """The gradient of the values with respect to each form's parameters, [m, k]."""
@@ -194,6 +209,8 @@ class Walker:
             if parameters.sign is not None:
                 columns = self.index.columns[v]
                 parts[-1] = parts[-1] * parameters.free[:, columns] - parameters.sign[:, columns] * z
+        if parameters.goal is not None:
+            parts.append(trace.form.unsqueeze(1))
         total = torch.cat(parts, 1)
         return total if parameters.sign is not None else total * parameters.free
 
@@ -224,9 +241,12 @@ class Adam:
         if parameters.sign is None:
             parameters.theta.add_(move, alpha=r.alpha * scale).clamp_(0, 1)
             return
-        rate = parameters.free * (r.alpha - r.beta) + r.beta
+        free = parameters.free
+        if parameters.goal is not None:
+            free = torch.nn.functional.pad(free, (0, 1))
+        rate = free * (r.alpha - r.beta) + r.beta
         parameters.theta.addcmul_(move, rate, value=scale).clamp_(min=0)
-        torch.minimum(parameters.theta, (1 - parameters.free) * 1e4 + 1, out=parameters.theta)
+        torch.minimum(parameters.theta, (1 - free) * 1e4 + 1, out=parameters.theta)
 
 
 @dataclass(frozen=True)
@@ -259,7 +279,7 @@ def ascend(
     reached = torch.zeros(m, dtype=torch.bool, device=best.device)
     goals = torch.as_tensor(goal, dtype=best.dtype, device=best.device).expand(m)
     item = torch.arange(m, device=best.device)
-    current = Parameters(parameters.theta.clone(), parameters.sign, parameters.free)
+    current = Parameters(parameters.theta.clone(), parameters.sign, parameters.free, parameters.goal)
     adam = Adam(current.theta, rates)
     trace: Trace | None = None
     for step in range(steps):
@@ -281,6 +301,7 @@ def ascend(
                 {v: t[keep] for v, t in trace.entering.items()},
                 trace.minimiser[keep],
                 trace.value[keep],
+                trace.form[keep],
             )
         if step + 1 < steps:
             adam.ascend(current, walker.gradient(trace, current))

@@ -31,6 +31,8 @@ class Subproblems:
         const: [m] float64.
         theta: [m, k] float32 parameters to start from.
         sign: [m, k] float32: -1 split off, 0 free, +1 split on.
+        goal: None, or [m, k] float32: bound ``goal @ z`` over the entering values z of the columns' neurons where
+            the form is not positive, instead of the form; ``theta`` then has one column more, the form's multiplier.
     """
 
     item: Tensor
@@ -38,13 +40,15 @@ class Subproblems:
     const: Tensor
     theta: Tensor
     sign: Tensor
+    goal: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.item)
 
     def __getitem__(self, keep: Tensor | slice) -> Subproblems:
+        goal = None if self.goal is None else self.goal[keep]
         return Subproblems(
-            self.item[keep], self.coeff[keep], self.const[keep], self.theta[keep], self.sign[keep]
+            self.item[keep], self.coeff[keep], self.const[keep], self.theta[keep], self.sign[keep], goal
         )
 
 
@@ -138,13 +142,13 @@ class Relaxation:
 
     def ascend(self, sub: Subproblems, *, steps: int, rates: Rates, goal: float) -> Ascended:
         """Raise the subproblems' bounds until they exceed ``goal``."""
-        parameters = Parameters(sub.theta, sub.sign, self.free(sub))
+        parameters = Parameters(sub.theta, sub.sign, self.free(sub), sub.goal)
         return ascend(self.walker(sub), parameters, steps=steps, rates=rates, goal=goal)
 
     def quick_value(self, sub: Subproblems) -> Trace:
         """The subproblems' bounds as they stand, in float32."""
         walker = self.walker(sub)
-        return walker.walk(walker.set(Parameters(sub.theta, sub.sign, self.free(sub))))
+        return walker.walk(walker.set(Parameters(sub.theta, sub.sign, self.free(sub), sub.goal)))
 
     def prove(self, sub: Subproblems) -> Tensor:
         """Rigorous lower bounds [m] of the forms on the subproblems' regions, in float64, by the trusted function."""
@@ -166,8 +170,13 @@ class Relaxation:
             gap = gap.scatter(1, neuron, gap.gather(1, neuron) * (1 - split))
             shape = (m, *root.low.shape[1:])
             seen[v] = Lines(low.reshape(shape), up.reshape(shape), gap.reshape(shape))
-            pushes[v] = Push(neuron, -sign * theta.clamp(min=0))
-        rows = Rows(self.way, sub.item, sub.coeff, sub.const)
+            amount = -sign * theta.clamp(min=0)
+            pushes[v] = Push(neuron, amount if sub.goal is None else amount + sub.goal[:, columns].double())
+        coeff, const = sub.coeff, sub.const
+        if sub.goal is not None:
+            weight = sub.theta[:, -1].double().clamp(min=0)
+            coeff, const = coeff * weight.unsqueeze(1), const * weight
+        rows = Rows(self.way, sub.item, coeff, const)
         return dual_value(self.engine.exact, self.box, rows, seen, seen=True, pushes=pushes, sizes=self.sizes)
 
 
