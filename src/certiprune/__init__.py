@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from certiprune.verify.outcome import Outcome as Outcome
     from certiprune.verify.outcome import Verdict as Verdict
 
-__version__ = "0.1.0"
+    __version__: str
+
 __all__ = [
     "Box",
     "CertipruneError",
@@ -62,6 +63,8 @@ _CALLABLE = ("prune", "verify")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("certiprune")
     if name in _CALLABLE:
         return import_module(f"certiprune.{name}")
     if name in _HOMES:

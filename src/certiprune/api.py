@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from certiprune.core.device import find_device
 from certiprune.core.epsilon import parse_epsilon
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
@@ -136,7 +137,7 @@ def outcomes(
         raise InputError(f"the timeout {timeout!r} must be a number of seconds above 0")
     if nodes is not None and nodes < 1:
         raise InputError(f"the node limit {nodes} must be at least 1")
-    where = torch_device(device)
+    where = find_device(device)
     x = _tensor(images, torch.float32, "images")
     y = _tensor(labels, torch.int64, "labels")
     radius = _radius(eps, len(x) if x.dim() else 0)
@@ -162,6 +163,7 @@ def run(
     *,
     fresh: bool = False,
     data_folder: Path | None = None,
+    threads: int | None = None,
     watch: Watcher | None = None,
 ) -> Path:
     """Run ``experiment`` (an object, a YAML file or a preset's name) in folder ``out``, or go on with it.
@@ -177,27 +179,10 @@ def run(
     from certiprune.experiment.events import unwatched
 
     chosen = load.load(experiment) if isinstance(experiment, str | Path) else experiment
-    pipeline.run(chosen, Path(out), progress=watch or unwatched, fresh=fresh, data_folder=data_folder)
+    pipeline.run(
+        chosen, Path(out), progress=watch or unwatched, fresh=fresh, data_folder=data_folder, threads=threads
+    )
     return report.write(Path(out))
-
-
-def torch_device(name: str) -> torch.device:
-    """The device called ``name``.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"there is no device called {name!r}; choose cpu or cuda") from error
-    if device.type == "cuda" and not (
-        torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
-    ):
-        raise InputError(f"device {name} is not there; choose cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name} is not supported; choose cpu or cuda")
-    return device
 
 
 def _tensor(values: Images, dtype: torch.dtype, what: str) -> Tensor:

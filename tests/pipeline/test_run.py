@@ -146,6 +146,27 @@ def test_a_file_of_the_users_own_is_not_overwritten(tmp_path: Path, experiment: 
     assert (tmp_path / "experiment.yaml").read_text() == "seed: 1"
 
 
+def test_a_run_keeps_the_threads_it_was_begun_with(tmp_path: Path, experiment: Experiment) -> None:
+    pipeline.run(experiment, tmp_path, threads=2, until="dense/0/initial")
+    assert torch.get_num_threads() == 1
+    used: list[int] = []
+    pipeline.run(
+        experiment,
+        tmp_path,
+        until="dense/0/initial",
+        progress=lambda event: used.append(torch.get_num_threads()),
+    )
+    assert used == [2]
+    with pytest.raises(InputError, match="was begun with 2 threads, and 3 would give other numbers"):
+        pipeline.run(experiment, tmp_path, threads=3)
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path, experiment: Experiment) -> None:
+    with pytest.raises(InputError, match="device cuda:99 is not there"):
+        pipeline.run(experiment.model_copy(update={"device": "cuda:99"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_stage_is_named(tmp_path: Path, experiment: Experiment) -> None:
     with pytest.raises(InputError, match="there is no stage x; there are dense/0/initial"):
         pipeline.run(experiment, tmp_path, until="x")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from certiprune.cli import datasets, experiments, report, steps, verify
+from certiprune.cli import datasets, experiments, report, steps, verify, vnnlib
 
 app = typer.Typer(
     name="certiprune",
@@ -19,6 +19,7 @@ app.command("run")(experiments.run)
 app.command("train")(experiments.train)
 app.command("prune")(steps.prune)
 app.command("verify")(verify.verify)
+app.command("vnnlib")(vnnlib.vnnlib)
 app.command("export")(steps.export)
 app.command("report")(report.report)
 app.command("datasets")(datasets.datasets)

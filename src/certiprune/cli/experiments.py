@@ -71,15 +71,19 @@ def train(
       certiprune train demo --out runs/demo
     """
     folder = _folder(source, out)
-    from certiprune.cli.machine import use_threads
     from certiprune.experiment import load, pipeline
     from certiprune.store import DENSE, RunLayout
 
     experiment = load.load(source)
-    use_threads(threads)
     _watched(
         lambda watch: pipeline.run(
-            experiment, folder, progress=watch, fresh=fresh, data_folder=data, until=f"{DENSE}/0/train"
+            experiment,
+            folder,
+            progress=watch,
+            fresh=fresh,
+            data_folder=data,
+            threads=threads,
+            until=f"{DENSE}/0/train",
         ),
         f"certiprune train {source} --out {folder}",
     )
@@ -93,13 +97,13 @@ def _folder(source: str, out: Path | None) -> Path:
 
 
 def _run(source: str, out: Path, fresh: bool, data: Path | None, threads: int | None, again: str) -> None:
-    from certiprune.cli.machine import use_threads
     from certiprune.experiment import load, pipeline
 
     experiment = load.load(source)
-    use_threads(threads)
     _watched(
-        lambda watch: pipeline.run(experiment, out, progress=watch, fresh=fresh, data_folder=data),
+        lambda watch: pipeline.run(
+            experiment, out, progress=watch, fresh=fresh, data_folder=data, threads=threads
+        ),
         again,
     )
     from certiprune import report

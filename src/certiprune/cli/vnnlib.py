@@ -63,12 +63,12 @@ def _decided(
     from certiprune.cli.machine import use_threads
 
     use_threads(threads)
-    from certiprune.api import torch_device
+    from certiprune.core.device import find_device
     from certiprune.net import onnx_in, onnx_run
     from certiprune.verify import vnnlib as files
     from certiprune.verify.vnnlib_answer import answer
 
-    where = torch_device(device)
+    where = find_device(device)
     network = onnx_in.read(model, check=False)
     shape = network.input_shape
     problems = files.read(property_file, inputs=math.prod(shape), outputs=network.outputs, shape=shape)

@@ -182,9 +182,9 @@ class Experiment(Section):
     """A whole experiment. Its identity is ``digest()``.
 
     ``device`` is part of the identity, because a GPU adds in another order and so trains other weights. The
-    number of threads and the folders in which data is looked for are not settings of the experiment at all:
-    they belong to the machine, are given on the command line, and the threads are noted in the results
-    (``meta.environment``).
+    folders in which data is looked for and the number of threads belong to the machine, are given on the
+    command line, and are not part of the identity. Threads change the order of additions too, so a run notes
+    how many it was begun with (``meta.environment``) and goes on with as many.
     """
 
     schema_: Literal[1] = Field(default=SCHEMA, alias="schema")

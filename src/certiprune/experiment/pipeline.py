@@ -59,18 +59,19 @@ def run(
     progress: Watcher = unwatched,
     fresh: bool = False,
     data_folder: Path | None = None,
+    threads: int | None = None,
     until: str | None = None,
 ) -> None:
     """Do what is left of ``experiment`` in folder ``out``.
 
-    Tables of a run that was interrupted and continued equal those of an unbroken one, apart from seconds, as
-    long as no verdict hangs on a time limit (``Verify``), on the same machine with the same number of
-    threads.
+    Tables of a run that was interrupted and continued on one machine equal those of an unbroken one, apart
+    from seconds, as long as no verdict hangs on a time limit (see ``Verify``).
 
     Args:
         progress: is told how each stage comes along.
         fresh: remove what an earlier run left in the folder, whichever experiment it was.
         data_folder: where the dataset's files are; None for its usual place.
+        threads: CPU threads; by default as many as the run was begun with, or torch's own number.
         until: the name of the stage to stop after; None for all.
 
     Raises:
@@ -81,7 +82,9 @@ def run(
     names = [stage.name for stage in todo]
     if until is not None and until not in names:
         raise InputError(f"there is no stage {until}; there are {', '.join(names)}")
-    with session(experiment, Path(out), watch=progress, fresh=fresh, data_folder=data_folder) as opened:
+    with session(
+        experiment, Path(out), watch=progress, fresh=fresh, data_folder=data_folder, threads=threads
+    ) as opened:
         for stage in todo:
             _do(opened, stage)
             if stage.name == until:

@@ -8,18 +8,22 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from certiprune import __version__, data
-from certiprune.core.errors import ConfigError
+from certiprune import data
+from certiprune.core.device import find_device
+from certiprune.core.errors import ConfigError, InputError
 from certiprune.data import Dataset
 from certiprune.experiment import load
 from certiprune.experiment.config import Experiment
 from certiprune.experiment.events import Watcher
 from certiprune.store import Records, RunLayout, occupy, write_text
+
+ADVICE = "choose another folder (--out), or start over (--fresh)"
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,25 @@ class Session:
 
 @contextmanager
 def session(
-    experiment: Experiment, out: Path, *, watch: Watcher, fresh: bool, data_folder: Path | None
+    experiment: Experiment,
+    out: Path,
+    *,
+    watch: Watcher,
+    fresh: bool,
+    data_folder: Path | None,
+    threads: int | None,
 ) -> Iterator[Session]:
     """Open ``out`` for ``experiment``; ``fresh`` removes an earlier run's files first.
 
+    Within the block torch uses ``threads`` CPU threads, or as many as the run was begun with: another number adds
+    in another order and trains other weights.
+
     Raises:
+        InputError: ``threads`` is below 1 or not what the run was begun with, or the device is not there.
         ConfigError: the folder belongs to another experiment, to other data, or holds files that are not a
         run's. DataError: the dataset is not there.
     """
+    find_device(experiment.device)
     dataset = data.load(
         experiment.data.name,
         folder=data_folder,
@@ -56,10 +71,28 @@ def session(
             _clear(layout)
         if layout.experiment.exists() and not layout.records.exists():
             raise ConfigError(f"{layout.experiment} exists and belongs to no run here; choose another folder")
-        with Records.open(layout.records) as records:
+        with Records.open(layout.records) as records, _threads(records, threads, out):
             _claim(records, experiment, dataset, out)
             write_text(layout.experiment, load.dump(experiment))
             yield Session(experiment, dataset, layout, records, watch)
+
+
+@contextmanager
+def _threads(records: Records, wanted: int | None, out: Path) -> Iterator[None]:
+    """Torch with the run's number of threads; afterwards it has the number that it had."""
+    if wanted is not None and wanted < 1:
+        raise InputError(f"{wanted} threads are too few; use at least 1")
+    begun = records.meta().get("environment", {}).get("threads")
+    if begun is not None and wanted is not None and wanted != begun:
+        raise InputError(
+            f"{out} was begun with {begun} threads, and {wanted} would give other numbers; {ADVICE}"
+        )
+    before = torch.get_num_threads()
+    torch.set_num_threads(begun or wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -91,18 +124,17 @@ def _claim(records: Records, experiment: Experiment, dataset: Dataset, out: Path
             }
         )
         return
-    advice = "choose another folder (--out), or start over (--fresh)"
     if found["digest"] != experiment.digest():
         change = difference(found.get("config", {}), experiment.resolved())
-        raise ConfigError(f"{out} holds another experiment{f' ({change})' if change else ''}; {advice}")
+        raise ConfigError(f"{out} holds another experiment{f' ({change})' if change else ''}; {ADVICE}")
     if found.get("data_fingerprint") != content:
-        raise ConfigError(f"{out} was begun with other images of {dataset.name} than are there now; {advice}")
+        raise ConfigError(f"{out} was begun with other images of {dataset.name} than are there now; {ADVICE}")
 
 
 def environment() -> dict[str, Any]:
     """What can change the last bits of a result without being part of the experiment."""
     return {
-        "certiprune": __version__,
+        "certiprune": version("certiprune"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),

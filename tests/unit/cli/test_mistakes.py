@@ -104,7 +104,7 @@ def test_wrong_use_of_the_other_commands(certiprune: Callable[..., Any], model: 
         (("verfy",), "verify"),
         (("run",), "Missing"),
         (("run", "nothere.yaml"), "no such experiment file"),
-        (("run", "demo", "--threads", "-1", "--out", tmp_path / "r"), "--threads -1"),
+        (("run", "demo", "--threads", "-1", "--out", tmp_path / "r"), "-1 threads are too few"),
         (("train", "demos"), "did you mean demo"),
         (("prune", model, "--amount", "1.5", "--out", out), "amount"),
         (("prune", model, "--amount", "0.5", "--method", "magnitud", "--out", out), "magnitude"),

@@ -31,6 +31,7 @@ def run(session: Session, work: Work) -> Result:
         eps,
         steps=settings.pgd_steps,
         restarts=settings.pgd_restarts,
+        step_size=settings.pgd_step_size,
         generator=generator(session.experiment.seed, "pgd"),
     )
     network = lower(model, shape=session.dataset.shape, mask=mask)
