@@ -40,7 +40,8 @@ class Origin:
 
     Attributes:
         value: the number of the ReLU's value in the old network.
-        kept: int64, which of its channels or neurons (dimension 0) are left, in order.
+        kept: int64, which of its channels or neurons (dimension 0) are left, in order. They hold the old numbers,
+            but for those that are there only because a sum keeps them in another part, and that nothing uses.
     """
 
     value: int

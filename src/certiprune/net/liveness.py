@@ -41,7 +41,7 @@ def liveness(network: Network) -> Liveness:
     fixed, level = _fixed(network)
     used = _used(network, fixed)
     live = [units(u & ~f) for u, f in zip(used, fixed, strict=True)]
-    keep = _keep(network, live, [bool(f.all()) for f in fixed])
+    keep = _keep(network, live)
     return Liveness(tuple(level), tuple(live), tuple(keep))
 
 
@@ -112,17 +112,19 @@ def _needed(op: Op, need: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
     return need
 
 
-def _keep(network: Network, live: list[Tensor], constant: list[bool]) -> list[Tensor]:
+def _keep(network: Network, live: list[Tensor]) -> list[Tensor]:
     """The smallest sets of units that hold the live ones and satisfy every tie."""
     keep = [flags.clone() for flags in live]
+    # A value without a live unit will not be written down (a sum takes it as a constant), so it ties nothing.
+    some = [bool(flags.any()) for flags in live]
     keep[0][:] = keep[-1][:] = True
     before = -1
     while before != (before := sum(int(flags.sum()) for flags in keep)):
         for value in range(network.output, 0, -1):
             node = network.node(value)
-            # A sum's constant parts become one shift: they tie nothing.
-            inputs = [i for i in node.inputs if not (isinstance(node.op, Add) and constant[i])]
-            _tie(node.op, [keep[i] for i in inputs], keep[value], [network.shapes[i] for i in inputs])
+            inputs = [i for i in node.inputs if some[i]]
+            if some[value]:
+                _tie(node.op, [keep[i] for i in inputs], keep[value], [network.shapes[i] for i in inputs])
     return keep
 
 

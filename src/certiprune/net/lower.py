@@ -80,7 +80,7 @@ def compare(
             f"the network's output has shape {shapes}; a model must treat its inputs one by one"
         )
     worst = float((given - ours).abs().max())
-    if not worst <= rtol * max(1.0, float(given.abs().max())):
+    if not (math.isfinite(worst) and worst <= rtol * max(1.0, float(given.abs().max()))):
         raise LoweringError(
             f"the network and the model differ by {worst:.3g} on a probe; please report this model"
         )
@@ -235,8 +235,9 @@ class _Reader:
             case nn.Conv2d():
                 return self._conv(layer, x, name)
             case nn.Linear():
-                if len(self.b.shapes[x]) != 1:
-                    raise ModelError(f"{name}: a linear layer needs a flat value, not {self.b.shapes[x]}")
+                if self.b.shapes[x] != (layer.in_features,):
+                    size = f"a linear layer of {layer.in_features} inputs"
+                    raise ModelError(f"{name}: {size} does not fit a value of {self.b.shapes[x]}")
                 bias = None if layer.bias is None else self._constant(layer.bias)
                 return self.b.emit(Dense(self._constant(layer.weight), bias), x, name=name)
             case nn.BatchNorm1d() | nn.BatchNorm2d():

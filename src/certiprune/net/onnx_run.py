@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def compare_with_runtime(
         sizes = f"{given.shape[1]} outputs, the network {ours.shape[1]}"
         raise LoweringError(f"{where}: onnxruntime gives {sizes}")
     worst = float((given - ours).abs().max())
-    if not worst <= rtol * max(1.0, float(given.abs().max())):
+    if not (math.isfinite(worst) and worst <= rtol * max(1.0, float(given.abs().max()))):
         raise LoweringError(f"{where}: the network and onnxruntime differ by {worst:.3g} on a probe")
 
 
