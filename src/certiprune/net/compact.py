@@ -40,8 +40,9 @@ class Origin:
 
     Attributes:
         value: the number of the ReLU's value in the old network.
-        kept: int64, which of its channels or neurons (dimension 0) are left, in order. They hold the old numbers,
-            but for those that are there only because a sum keeps them in another part, and that nothing uses.
+        kept: int64, which of its channels or neurons (dimension 0) are left, in order. They hold the old
+            numbers wherever the output depends on them; what is left only because a sum or a permutation keeps
+            it together with others may hold anything.
     """
 
     value: int
