@@ -41,9 +41,11 @@ def step(network: Network, value: int, args: list[Interval]) -> Interval:
         middle, reach = op.forward(centre), size.linear(radius) + 2 * slack
         return middle - reach, middle + reach
     low, high = args[0]
+    largest = torch.maximum(low.abs(), high.abs())
     for other_low, other_high in args[1:]:
         low, high = low + other_low, high + other_high
-    slack = gamma(len(args), low.dtype) * torch.maximum(low.abs(), high.abs())
+        largest = largest + torch.maximum(other_low.abs(), other_high.abs())
+    slack = gamma(len(args), low.dtype) * largest
     return low - slack, high + slack
 
 

@@ -35,8 +35,9 @@ def lines(pre: PreActivation, alpha: Mapping[int, Tensor] | None = None) -> dict
         upper = pre.upper[v]
         unstable = ((lower < 0) & (upper > 0)).to(lower.dtype)
         on = (lower >= 0).to(lower.dtype)
-        width = (upper - lower).clamp(min=1e-300 if lower.element_size() == 8 else 1e-30)
-        up = unstable * (upper / width) + on
+        # Halves, because the difference of two finite ends may overflow; the line would then lie below the ReLU.
+        width = (upper / 2 - lower / 2).clamp(min=1e-300 if lower.element_size() == 8 else 1e-30)
+        up = unstable * (upper / 2 / width) + on
         gap = -lower * up * unstable
         slope = (upper > -lower).to(lower.dtype) if alpha is None else alpha[v].clamp(0, 1)
         out[v] = Lines(unstable * slope + on, up, gap)

@@ -62,12 +62,15 @@ def dual_value(
     """
     form = {rows.plan.start: rows.coeff}
     total = rows.const.clone()
-    error = torch.zeros_like(total)
     eps = rows.coeff.dtype
+    # Every value adds once to ``total`` or to the coefficients of another, so all sums grow by the way's length.
+    steps = len(rows.plan.order)
+    error = total.abs() * gamma(steps, eps)
 
     def lose(value: int, c: Tensor, terms: int) -> None:
         if sizes is not None:
-            error.add_((c.abs() * rows.take(sizes[value], value)).flatten(1).sum(1), alpha=gamma(terms, eps))
+            lost = (c.abs() * rows.take(sizes[value], value)).flatten(1).sum(1)
+            error.add_(lost, alpha=gamma(terms + steps, eps))
 
     for v in rows.plan.order:
         c = form.pop(v)
@@ -98,10 +101,7 @@ def dual_value(
         if isinstance(node.op, Affine):
             b = node.op.offset()
             if b is not None:
-                bias = rows.constant(
-                    b.reshape(-1, *([1] * (c.dim() - 2))) if b.dim() < c.dim() - 1 else b, v, network
-                )
-                total = total + (c * bias).flatten(1).sum(1)
+                total = total + (c * rows.constant(b, v, network)).flatten(1).sum(1)
             lose(v, c, c[0].numel() + _fan(network, v))
         for i, back in rows.pull(network, v, c):
             _gather(form, i, back)
