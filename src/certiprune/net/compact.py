@@ -175,11 +175,10 @@ def _restrict(op: Op, source: Tensor, keep: Tensor, shape: Shape) -> Op:
     """The operation from the units ``source`` of its input to the units ``keep`` of its output."""
     match op:
         case Conv():
-            weight, groups = op.weight[keep], op.groups
-            if groups == 1:
-                weight = weight[:, source]
-            else:
-                groups = int(keep.view(groups, -1).any(1).sum())
+            # A group that is left has either all of its channels or, where it is the only one, any of them.
+            left = keep.view(op.groups, -1).any(1)
+            within = source.view(op.groups, -1)[left].any(0)
+            weight, groups = op.weight[keep][:, within], int(left.sum())
             bias = None if op.bias is None else _smallest(op.bias[keep])
             return replace(op, weight=weight, bias=bias, groups=groups)
         case Dense():

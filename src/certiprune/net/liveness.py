@@ -134,10 +134,10 @@ def _tie(op: Op, inputs: list[Tensor], out: Tensor, shapes: list[Shape]) -> None
         case Dense() | Conv(groups=1):
             pass
         case Conv():
-            # Groups stay or go as a whole, so that those that stay have equal sizes.
+            # Groups stay or go as a whole, so that those that stay have equal sizes; one alone can have any.
             by_group = [flags.view(op.groups, -1) for flags in (inputs[0], out)]
             either = by_group[0].any(1, keepdim=True) | by_group[1].any(1, keepdim=True)
-            for flags in by_group:
+            for flags in by_group if int(either.sum()) > 1 else ():
                 flags |= either
         case Reshape():
             shape, target = shapes[0], op.target

@@ -220,16 +220,33 @@ def test_batch_norm_with_a_zero_scale_kills_its_channel():
     assert widths(compacted(lower(model, shape=SHAPE))[0]) == [2]
 
 
-def test_groups_go_as_a_whole():
+def grouped(weight: Tensor) -> Network:
+    """Six channels through a convolution in three groups of two."""
     builder = Builder((2, 6, 6))
     x = builder.relu(builder.emit(Conv(draw(6, 2, 3, 3), draw(6, 1, 1)), 0))
+    y = builder.relu(builder.emit(Conv(weight, draw(6, 1, 1), (1, 1), (1, 1), 3), x))
+    return builder.finish(builder.emit(Dense(draw(2, 96), draw(2)), builder.flatten(y)))
+
+
+def groups(network: Network) -> list[int]:
+    return [node.op.groups for node in network.nodes if isinstance(node.op, Conv)]
+
+
+def test_groups_go_as_a_whole():
     weight = draw(6, 2, 3, 3)
     weight[2:4] = 0
     weight[0] = 0
-    y = builder.relu(builder.emit(Conv(weight, draw(6, 1, 1), (1, 1), (1, 1), 3), x))
-    small, _ = compacted(builder.finish(builder.emit(Dense(draw(2, 96), draw(2)), builder.flatten(y))))
-    assert widths(small) == [4, 4]
-    assert next(node.op.groups for node in small.nodes[1:] if isinstance(node.op, Conv)) == 2
+    small, _ = compacted(grouped(weight))
+    assert (widths(small), groups(small)) == ([4, 4], [1, 2])
+
+
+def test_the_last_group_is_an_ordinary_convolution():
+    weight = draw(6, 2, 3, 3)
+    weight[1:, 0] = 0
+    weight[:3] = 0
+    weight[4:] = 0
+    small, _ = compacted(grouped(weight))
+    assert (widths(small), groups(small)) == ([1, 1], [1, 1])
 
 
 def test_a_pooled_channel_goes_with_all_of_its_comparisons():
