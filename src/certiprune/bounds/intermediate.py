@@ -161,7 +161,7 @@ def form_bounds(
 ) -> Tensor:
     """Rigorous lower bounds [m] of forms, with CROWN's slopes or, with ``steps``, with optimised ones."""
     best = dual_value(engine.exact, box, rows, around, sizes=sizes)
-    if steps == 0:
+    if steps == 0 or not around:
         return best
     seen = {v: Lines(*(rows.take(t, v) for t in (a.low, a.up, a.gap))) for v, a in around.items()}
     quick = {v: Lines(a.low.float(), a.up.float(), a.gap.float()) for v, a in seen.items()}
@@ -178,4 +178,5 @@ def form_bounds(
     for v, a in seen.items():
         theta = end.theta[:, index.columns[v]].reshape(a.low.shape).double().clamp(0, 1)
         final[v] = Lines(torch.where(free[v] > 0, theta, a.low), a.up, a.gap)
-    return torch.maximum(best, dual_value(engine.exact, box, rows, final, seen=True, sizes=sizes))
+    # Large weights overflow in float32, and slopes that are NaN prove nothing: what CROWN proved stays.
+    return torch.fmax(best, dual_value(engine.exact, box, rows, final, seen=True, sizes=sizes))

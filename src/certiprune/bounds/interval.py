@@ -39,14 +39,20 @@ def step(network: Network, value: int, args: list[Interval]) -> Interval:
         largest = torch.maximum(low.abs(), high.abs())
         slack = gamma(op.fan_in, low.dtype) * size.forward(largest)
         middle, reach = op.forward(centre), size.linear(radius) + 2 * slack
-        return middle - reach, middle + reach
+        return _known(middle - reach, middle + reach)
     low, high = args[0]
     largest = torch.maximum(low.abs(), high.abs())
     for other_low, other_high in args[1:]:
         low, high = low + other_low, high + other_high
         largest = largest + torch.maximum(other_low.abs(), other_high.abs())
     slack = gamma(len(args), low.dtype) * largest
-    return low - slack, high + slack
+    return _known(low - slack, high + slack)
+
+
+def _known(low: Tensor, high: Tensor) -> Interval:
+    """The ends, infinite where they overflowed to NaN: nothing is known there, least of all that a ReLU is off."""
+    inf = torch.inf
+    return low.nan_to_num(-inf, inf, -inf), high.nan_to_num(inf, inf, -inf)
 
 
 def interval(network: Network, box: Box) -> tuple[PreActivation, Interval]:

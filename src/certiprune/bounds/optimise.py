@@ -211,7 +211,7 @@ class Walker:
                 parts[-1] = parts[-1] * parameters.free[:, columns] - parameters.sign[:, columns] * z
         if parameters.goal is not None:
             parts.append(trace.form.unsqueeze(1))
-        total = torch.cat(parts, 1)
+        total = torch.cat(parts, 1) if parts else torch.zeros_like(parameters.theta)
         return total if parameters.sign is not None else total * parameters.free
 
 

@@ -33,10 +33,20 @@ class Box:
 
         ``radius`` is one number or one per ball, in input units. The ends are rounded outward by one unit in the
         last place where the subtraction is inexact, so that the ball in exact arithmetic is inside the box.
+
+        Raises:
+            InputError: a centre is outside of the domain, a radius is negative, a number is NaN, or the numbers of
+                centres and radii differ.
         """
         r = torch.as_tensor(radius, dtype=torch.float64, device=centre.device)
+        if r.numel() not in (1, len(centre)):
+            raise InputError(f"{r.numel()} radii do not fit {len(centre)} inputs; give one, or one for each")
+        if domain is not None and not bool(((centre >= domain[0]) & (centre <= domain[1])).all()):
+            raise InputError(f"an input lies outside of [{domain[0]:g}, {domain[1]:g}], or is not a number")
+        if not bool((r >= 0).all()):
+            raise InputError("a radius is negative, or is not a number")
         r = r.reshape(-1, *([1] * (centre.dim() - 1)))
-        low, high = centre.double() - r, centre.double() + r
+        low, high = _difference(centre.double(), r), -_difference(-centre.double(), r)
         if domain is not None:
             low, high = low.clamp(*domain), high.clamp(*domain)
         return Box(round_down(low, centre.dtype), round_up(high, centre.dtype))
@@ -71,6 +81,14 @@ class Box:
         """Which of ``points`` [n, *shape] lie in their boxes: a boolean tensor [n]."""
         inside = (points >= self.lower) & (points <= self.upper)
         return inside.flatten(1).all(1)
+
+
+def _difference(a: Tensor, b: Tensor) -> Tensor:
+    """``a - b`` in float64, never above the exact difference (the error term is Knuth's two-sum)."""
+    s = a - b
+    t = s - a
+    error = (a - (s - t)) - (b + t)
+    return torch.where(error < 0, torch.nextafter(s, torch.full_like(s, -torch.inf)), s)
 
 
 def round_down(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -74,5 +74,9 @@ class Margin:
         return out.scatter_reduce(1, self.clause.expand(values.shape[0], -1), values, "amax")
 
     def worst(self, outputs: Tensor) -> Tensor:
-        """The smallest clause value [n] at outputs [n, outputs]: the property is violated where it is not above 0."""
-        return self.clause_values(self.values(outputs)).amin(1)
+        """The smallest clause value [n] at outputs [n, outputs]: the property is violated where it is not above 0.
+
+        A property without clauses always holds; its value is infinite.
+        """
+        values = self.clause_values(self.values(outputs))
+        return values.amin(1) if self.clauses else values.new_full((len(values),), torch.inf)
