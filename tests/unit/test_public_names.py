@@ -23,7 +23,7 @@ def test_every_public_name_is_there() -> None:
     "imports",
     [
         "",
-        "import certiprune.verify.outcome as outcome\nfrom certiprune.prune import prune\nfrom certiprune import verify",
+        "import certiprune.verify.outcome as o\nfrom certiprune.prune import prune\nfrom certiprune import verify",
     ],
 )
 def test_packages_that_share_a_name_with_a_function_are_both(imports: str) -> None:
