@@ -3,26 +3,34 @@
 Each clause of each open question is a task. A task is proved when none of its subproblems is open: every leaf of its
 tree was closed by the trusted bound (or the exact linear program) in float64. A question is certified when all of its
 tasks are proved, and nowhere else. A point that violates a property, replayed, falsifies its question at once.
+
+Every few levels a subproblem's deep neurons are bounded again under its splits and the negated property
+(``tighten.py``); such bounds hold for its whole subtree.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from certiprune.bounds.optimise import Rates
-from certiprune.core.box import Box
 from certiprune.core.margin import Margin
-from certiprune.verify.branching.choose import choose
-from certiprune.verify.frontier import Frontier, Nodes
+from certiprune.verify.branching.choose import choose, split
+from certiprune.verify.branching.scores import relaxation_cost
+from certiprune.verify.frontier import Frontier, Nodes, Scenes
 from certiprune.verify.leaf import decide_leaf
 from certiprune.verify.outcome import Reason, Stage
 from certiprune.verify.problem import Budget
 from certiprune.verify.relaxation import Relaxation, Subproblems
+from certiprune.verify.tighten import tighten
+from certiprune.verify.witness import snap
+
+# A bound that was proved only where the property fails says "positive" and nothing about by how much.
+_POSITIVE = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -34,30 +42,25 @@ class Settings:
         steps: ascent iterations for each subproblem.
         candidates: neurons tried for real at each split.
         goal: a float32 bound above this goes to the trusted function.
+        refresh: splits after which the costliest neurons are bounded again.
+        refresh_after: subproblems that a question must have cost before that is done: it pays in large trees.
+        refresh_neurons: how many neurons.
+        refresh_layers: ReLUs, counted from the input, whose neurons are left out.
+        refresh_steps: ascent iterations for each of these neurons.
+        refresh_rates: of this ascent.
     """
 
     batch: int = 256
     steps: int = 8
-    candidates: int = 3
+    candidates: int = 1
     goal: float = 1e-4
+    refresh: int = 4
+    refresh_after: int = 10_000
+    refresh_neurons: int = 8
+    refresh_layers: int = 1
+    refresh_steps: int = 3
     rates: Rates = field(default_factory=Rates)
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """``t`` forms to prove: the question, the clause, and the form that stands for it.
-
-    Attributes:
-        item: [t] the question's row in the relaxation.
-        clause: [t] the clause of the question.
-        coeff: [t, outputs] float64 the form.
-        const: [t] float64.
-    """
-
-    item: Tensor
-    clause: Tensor
-    coeff: Tensor
-    const: Tensor
+    refresh_rates: Rates = field(default_factory=lambda: Rates(beta=0.3))
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,16 @@ class Decision:
 
 
 class Search:
-    """One run over a group of questions; iterate to get each decision as soon as it is made.
+    """One run over a group of tasks; iterate to get each question's decision as soon as it is made.
 
     Args:
-        relaxation: the group's root relaxation.
+        relaxation: the tasks.
+        question: [t] int64, the question that each task belongs to.
+        clause: [t] int64, the clause that each task stands for.
         margin: the questions' properties (float64).
-        tasks: the clauses that are still open.
-        start: one subproblem per task, with parameters to start from.
-        budget: for each question; ``spent`` is what each has used already.
+        budget: for each question.
+        spent: [questions] seconds that each has used already.
+        memory: bytes that open subproblems may take.
         replay: from points [m, *shape] and questions [m] to the property's worst values on the original model.
         settings: how to search.
     """
@@ -90,18 +95,19 @@ class Search:
     def __init__(
         self,
         relaxation: Relaxation,
+        question: Tensor,
+        clause: Tensor,
         margin: Margin,
-        tasks: Tasks,
-        start: Subproblems,
         budget: Budget,
         spent: Tensor,
         memory: int,
         replay: Callable[[Tensor, Tensor], Tensor],
         settings: Settings,
     ):
-        self.relaxation, self.margin, self.tasks, self.settings = relaxation, margin, tasks, settings
+        self.relaxation, self.question, self.clause = relaxation, question, clause
+        self.margin, self.settings = margin, settings
         self.budget, self.memory, self.replay = budget, memory, replay
-        count = len(relaxation.box)
+        count = len(margin)
         self.count = count
         self.seconds = spent.clone()
         self.nodes = torch.zeros(count, dtype=torch.int64)
@@ -109,11 +115,16 @@ class Search:
         self.numeric = torch.zeros(count, dtype=torch.bool)
         self.used_leaf = torch.zeros(count, dtype=torch.bool)
         self.points: dict[int, Tensor] = {}
-        self.frontier = Frontier(len(tasks.item), relaxation.width)
+        self.frontier = Frontier(len(relaxation), relaxation.width)
         self.live = torch.zeros(count, dtype=torch.bool)
-        self.live[tasks.item] = True
+        self.live[question] = True
+        columns = list(relaxation.index.columns.values())
+        self.shallow = columns[min(settings.refresh_layers, len(columns) - 1)].start if columns else 0
         self.clock = time.perf_counter()
-        self._evaluate(torch.arange(len(tasks.item)), start, torch.full((len(tasks.item),), -torch.inf))
+        root = relaxation.root()
+        self.scenes = Scenes(root.lower, root.upper)
+        start = torch.full((len(root),), -torch.inf)
+        self._evaluate(root, torch.arange(len(root)), torch.zeros(len(root), dtype=torch.int64), start)
 
     def __iter__(self) -> Iterator[Decision]:
         while True:
@@ -125,11 +136,11 @@ class Search:
     def _finished(self) -> Iterator[Decision]:
         """Questions that are decided or out of budget, each reported once."""
         open_tasks = self.frontier.open()
-        still = torch.zeros(self.count, dtype=torch.int64).index_add(0, self.tasks.item, open_tasks)
+        still = torch.zeros(self.count, dtype=torch.int64).index_add(0, self.question, open_tasks)
         worst = torch.full((self.count,), torch.inf).scatter_reduce(
-            0, self.tasks.item, self.frontier.worst(), "amin"
+            0, self.question, self.frontier.worst(), "amin"
         )
-        crowded = self.frontier.bytes > self.memory
+        crowded = self.frontier.bytes + self.scenes.bytes > self.memory
         for item in self.live.nonzero()[:, 0].tolist():
             reason, point = Reason.NONE, self.points.get(item)
             proved = point is None and int(still[item]) == 0 and not bool(self.numeric[item])
@@ -138,14 +149,14 @@ class Search:
                     reason = Reason.NUMERIC
                 elif float(self.seconds[item]) >= self.budget.seconds:
                     reason = Reason.TIME
-                elif self.budget.nodes is not None and int(self.nodes[item]) >= self.budget.nodes:
+                elif self.budget.nodes is not None and int(self.nodes[item]) + 2 > self.budget.nodes:
                     reason = Reason.NODES
                 elif crowded and item == int(torch.where(self.live, still, -1).argmax()):
                     reason = Reason.MEMORY
                 else:
                     continue
             self.live[item] = False
-            self.frontier.drop(self.tasks.item == item)
+            self.frontier.drop(self.question == item)
             lower = float(min(self.closed[item], worst[item].double()))
             stage = (
                 Stage.LEAF
@@ -155,122 +166,169 @@ class Search:
             yield Decision(
                 item, proved, point, reason, stage, lower, int(self.nodes[item]), float(self.seconds[item])
             )
-            if reason is Reason.MEMORY:
-                crowded = self.frontier.bytes > self.memory
+            self._forget_scenes()
+            crowded = self.frontier.bytes + self.scenes.bytes > self.memory
+
+    def _forget_scenes(self) -> None:
+        """Drop the bounds that no open subproblem uses; the first rows stay those of the whole boxes."""
+        roots = torch.arange(len(self.relaxation))
+        used = torch.cat([roots, self.frontier.nodes.scene]).unique()
+        if len(used) < len(self.scenes):
+            self.frontier.nodes = replace(
+                self.frontier.nodes, scene=self.scenes.keep(used)[self.frontier.nodes.scene]
+            )
 
     def _round(self) -> None:
-        """Split one batch of nodes and bound the children."""
+        """Take one batch of nodes: bound the deep neurons again of some, split the others and bound the children."""
         # With a node limit turns go by nodes, so that what is looked at does not depend on the clock.
-        turn = (self.seconds if self.budget.nodes is None else self.nodes)[self.tasks.item]
+        turn = (self.seconds if self.budget.nodes is None else self.nodes)[self.question]
         size = min(self.settings.batch, self.relaxation.batch())
-        limit = size // 2
+        limit = max(1, size // 2)
         if self.budget.nodes is not None:
-            # A node limit holds exactly: it may make the last batch smaller.
-            room = (self.budget.nodes - self.nodes[self.live]).clamp(min=1)
-            limit = max(1, min(limit, int(room.min()) // 2))
+            # A node limit holds exactly: it may make the last batch smaller. Every live question has room for a split.
+            room = self.budget.nodes - self.nodes[self.live]
+            limit = min(limit, int(room.min()) // 2)
         taken = self.frontier.take(limit, turn)
         fixed = taken.column < 0
         for k in fixed.nonzero()[:, 0].tolist():
             self._leaf(taken[torch.tensor([k])])
         taken = taken[~fixed]
+        large = self.nodes[self.question[taken.task]] >= self.settings.refresh_after
+        due = large & (taken.age >= self.settings.refresh)
+        if bool(due.any()):
+            self._refresh(taken[due])
+        taken = taken[~due]
         if len(taken) == 0:
-            self._charge(torch.zeros(0, dtype=torch.int64))
+            self._charge(self.question[taken.task])
             return
-        children = taken[torch.arange(len(taken)).repeat_interleave(2)]
+        parents = taken[torch.arange(len(taken)).repeat_interleave(2)]
         sign = torch.tensor([1.0, -1.0]).repeat(len(taken)).unsqueeze(1)
-        column = children.column.unsqueeze(1)
-        signs = children.sign.float().scatter(1, column, sign)
-        theta = children.theta.float().scatter(1, column, 0.0)
-        t = children.task
-        sub = Subproblems(self.tasks.item[t], self.tasks.coeff[t], self.tasks.const[t], theta, signs)
-        self.nodes.index_add_(0, sub.item, torch.ones_like(sub.item))
-        self._evaluate(t, sub, children.bound)
+        sub = split(self._subproblems(parents), parents.column, sign)
+        self.nodes.index_add_(0, self.question[sub.task], torch.ones_like(sub.task))
+        self._evaluate(sub, parents.scene, parents.age + 1, parents.bound)
 
-    def _evaluate(self, task: Tensor, sub: Subproblems, inherited: Tensor) -> None:
+    def _subproblems(self, nodes: Nodes) -> Subproblems:
+        lower, upper = self.scenes.lower[nodes.scene], self.scenes.upper[nodes.scene]
+        return Subproblems(nodes.task, nodes.theta.float(), nodes.sign.float(), lower, upper)
+
+    def _refresh(self, nodes: Nodes) -> None:
+        """Bound the deep neurons again under the nodes' splits, and the nodes with them."""
+        s = self.settings
+        sub = self._subproblems(nodes)
+        score = relaxation_cost(self.relaxation, sub, self.relaxation.quick_value(sub))
+        score[:, : self.shallow] = -1
+        top = score.topk(min(s.refresh_neurons, score.shape[1]), dim=1).indices
+        chosen = torch.zeros_like(score, dtype=torch.bool).scatter(1, top, True)
+        done = tighten(self.relaxation, sub, chosen, steps=s.refresh_steps, rates=s.refresh_rates)
+        question = self.question[nodes.task]
+        if bool(done.empty.any()):
+            self.closed[question[done.empty]] = self.closed[question[done.empty]].clamp(max=_POSITIVE)
+        keep = (~done.empty).nonzero()[:, 0]
+        if len(keep):
+            sub, nodes = done.sub[keep], nodes[keep]
+            scene = self.scenes.add(sub.lower, sub.upper)
+            self._evaluate(sub, scene, torch.zeros_like(scene), nodes.bound)
+        self._charge(question)
+
+    def _evaluate(self, sub: Subproblems, scene: Tensor, age: Tensor, inherited: Tensor) -> None:
         """Bound subproblems; close, attack, or put them back with the neuron to split next."""
         size = self.relaxation.batch()
         for at in range(0, len(sub), size):
-            self._evaluate_part(task[at : at + size], sub[at : at + size], inherited[at : at + size])
-        self._charge(sub.item)
+            part = slice(at, at + size)
+            self._evaluate_part(sub[part], scene[part], age[part], inherited[part])
+        self._charge(self.question[sub.task])
 
-    def _evaluate_part(self, task: Tensor, sub: Subproblems, inherited: Tensor) -> None:
+    def _evaluate_part(self, sub: Subproblems, scene: Tensor, age: Tensor, inherited: Tensor) -> None:
         s, relaxation = self.settings, self.relaxation
         end = relaxation.ascend(sub, steps=s.steps, rates=s.rates, goal=s.goal)
         left = ~end.reached
         if bool(end.reached.any()):
-            left[end.reached] = ~self._close(sub[end.reached], end.theta[end.reached])
+            left[end.reached] = ~self._close(
+                sub[end.reached].using(end.theta[end.reached]), scene[end.reached]
+            )
         if not bool(left.any()):
             return
-        rest = Subproblems(sub.item[left], sub.coeff[left], sub.const[left], end.theta[left], sub.sign[left])
+        rest = sub[left].using(end.theta[left])
         trace = end.trace
         if trace is None or bool((end.reached & left).any()):
             trace = relaxation.quick_value(rest)
-        self._attack(trace.minimiser, rest.item)
-        column = choose(relaxation, rest, trace, rest.theta, s.candidates)
+        self._attack(trace.minimiser, self.question[rest.task])
+        column = choose(relaxation, rest, trace, s.candidates)
         bound = torch.maximum(inherited[left], end.value[left])
         self.frontier.put(
-            Nodes(task[left], bound, rest.theta.clamp(max=6e4).half(), rest.sign.to(torch.int8), column)
+            Nodes(
+                rest.task,
+                scene[left],
+                age[left],
+                bound,
+                rest.theta.clamp(max=6e4).half(),
+                rest.sign.to(torch.int8),
+                column,
+            )
         )
 
-    def _close(self, sub: Subproblems, theta: Tensor) -> Tensor:
+    def _close(self, sub: Subproblems, scene: Tensor) -> Tensor:
         """Which subproblems the trusted function proves."""
-        value = self.relaxation.prove(Subproblems(sub.item, sub.coeff, sub.const, theta, sub.sign))
+        value = self.relaxation.prove(sub)
         proved = value > 0
-        self.closed.scatter_reduce_(0, sub.item[proved], value[proved], "amin")
+        # Bounds of a scene made by tightening hold only where the property fails.
+        shown = torch.where(scene < len(self.relaxation), value, value.clamp(max=_POSITIVE))
+        self.closed.scatter_reduce_(0, self.question[sub.task[proved]], shown[proved], "amin")
         return proved
 
-    def _attack(self, points: Tensor, item: Tensor) -> None:
+    def _attack(self, points: Tensor, question: Tensor) -> None:
         """Try minimisers of the relaxation on the network, and replay what violates the property there."""
         outputs = self.relaxation.engine.quick(points)
-        worst = self.margin[item].worst(outputs.double())
+        worst = self.margin[question].worst(outputs.double())
         for k in (worst <= 1e-5).nonzero()[:, 0].tolist():
-            self._falsify(points[k], int(item[k]))
+            self._falsify(points[k], int(question[k]))
 
-    def _falsify(self, point: Tensor, item: int) -> None:
-        if item in self.points:
+    def _falsify(self, point: Tensor, question: int) -> None:
+        if question in self.points:
             return
-        box: Box = self.relaxation.quick_box[item : item + 1]
-        x = box.clamp(point.unsqueeze(0).float())
-        if bool(self.replay(x, torch.tensor([item]))[0] <= 0):
-            self.points[item] = x[0]
+        task = int((self.question == question).nonzero()[0])
+        x = snap(self.relaxation.box[task : task + 1], point.unsqueeze(0))
+        if bool(self.replay(x, torch.tensor([question]))[0] <= 0):
+            self.points[question] = x[0]
 
     def _leaf(self, node: Nodes) -> None:
         """The exact answer where every unstable neuron is fixed."""
         task = int(node.task[0])
-        item = int(self.tasks.item[task])
+        question = int(self.question[task])
         relaxation = self.relaxation
-        on, split = {}, {}
+        sub = self._subproblems(node)
+        on, imposed = {}, {}
         for v in relaxation.index.neuron:
-            columns, neuron = relaxation.index.columns[v], relaxation.index.neuron[v][item]
-            lower = relaxation.pre.lower[v][item]
-            sign = torch.zeros(lower.numel(), dtype=torch.int64)
-            signs = node.sign[0, columns].long() * relaxation.unstable[item, columns].long()
-            sign.scatter_add_(0, neuron, signs)
-            split[v] = sign.reshape(lower.shape)
-            on[v] = (lower >= 0) | (split[v] > 0)
-        clause = int(self.tasks.clause[task])
-        rows = (self.margin.clause == clause).nonzero()[:, 0]
+            columns, neuron = relaxation.index.columns[v], relaxation.index.neuron[v][task]
+            lower = relaxation.pre.lower[v][task]
+            # A neuron that tightening made stable is so only where the property fails: its sign is a constraint, too.
+            ends = torch.where(sub.lower[0, columns] >= 0, 1, -1)
+            fixed = torch.where(sub.sign[0, columns] == 0, ends, sub.sign[0, columns].long())
+            sign = torch.zeros(lower.numel(), dtype=torch.int64).scatter(0, neuron, fixed)
+            imposed[v] = sign.reshape(lower.shape)
+            on[v] = torch.where(imposed[v] == 0, lower >= 0, imposed[v] > 0)
+        rows = (self.margin.clause == int(self.clause[task])).nonzero()[:, 0]
         answer = decide_leaf(
             relaxation.engine.exact,
-            relaxation.box[item : item + 1],
+            relaxation.box[task : task + 1],
             on,
-            split,
-            self.margin.matrix[item, rows],
-            self.margin.offset[item, rows],
+            imposed,
+            self.margin.matrix[question, rows],
+            self.margin.offset[question, rows],
         )
-        self.used_leaf[item] = True
+        self.used_leaf[question] = True
         if answer.proved:
-            self.closed[item] = min(float(self.closed[item]), max(answer.value, 0.0))
+            self.closed[question] = self.closed[question].clamp(max=_POSITIVE)
             return
-        self._falsify(answer.point, item)
-        if item not in self.points:
-            self.numeric[item] = True
+        self._falsify(answer.point, question)
+        if question not in self.points:
+            self.numeric[question] = True
 
-    def _charge(self, item: Tensor) -> None:
+    def _charge(self, question: Tensor) -> None:
         """Share the time since the last call between the questions whose subproblems were in the batch."""
         now = time.perf_counter()
         spent, self.clock = now - self.clock, now
-        who = item if len(item) else self.live.nonzero()[:, 0]
+        who = question if len(question) else self.live.nonzero()[:, 0]
         if len(who):
             share = torch.bincount(who, minlength=self.count).to(self.seconds.dtype)
             self.seconds += share * (spent / len(who))

@@ -25,11 +25,12 @@ from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
 from certiprune.core.rng import generator
 from certiprune.net.network import Network
-from certiprune.verify.bab import Search, Settings, Tasks
+from certiprune.verify.bab import Search, Settings
 from certiprune.verify.memory import allowance
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
-from certiprune.verify.relaxation import Relaxation, Subproblems, root_subproblems
+from certiprune.verify.relaxation import Relaxation
+from certiprune.verify.witness import snap
 
 Replay = Callable[[Tensor], Tensor]
 
@@ -158,7 +159,7 @@ class _Group:
             value = form_bounds(
                 self.engine, self.problem.box, rows, around, pre, sizes, steps, self.how.rates
             )
-            self.lower[item, row] = torch.maximum(self.lower[item, row], value)
+            self.lower[item, row] = torch.fmax(self.lower[item, row], value)
 
     def attack(self, pre: PreActivation | None) -> PreActivation | None:
         """A short attack on the margins."""
@@ -176,29 +177,37 @@ class _Group:
         )
         suspects = (found.values <= 1e-5).nonzero()[:, 0]
         if len(suspects):
-            worst = self.replay(found.points[suspects], live[suspects])
-            for k, value in zip(suspects.tolist(), worst.tolist(), strict=True):
+            item = live[suspects]
+            points = snap(self.problem.box[item], found.points[suspects])
+            for k, value, point in zip(
+                item.tolist(), self.replay(points, item).tolist(), points, strict=True
+            ):
                 if value <= 0:
-                    self._decide(int(live[k]), Verdict.FALSIFIED, point=found.points[k])
+                    self._decide(k, Verdict.FALSIFIED, point=point)
         return pre
 
     def branch(self, pre: PreActivation) -> Iterator[Outcome]:
         """Branch and bound on what is left."""
         live = self.live.nonzero()[:, 0]
-        margin, box = self.problem.margin[live], self.problem.box[live]
-        relaxation = Relaxation.of(self.engine, box, pre[live])
-        still = self._open_clauses()[live]
-        item, clause = still.nonzero().unbind(1)
+        margin = self.problem.margin[live]
+        question, clause = self._open_clauses()[live].nonzero().unbind(1)
         # A clause of several rows is stood for by its most promising one; exact leaves look at all of them.
-        ranked = self.lower[live][item].masked_fill(margin.clause != clause.unsqueeze(1), -torch.inf)
+        ranked = self.lower[live][question].clamp(min=torch.finfo(torch.float64).min)
+        ranked = ranked.masked_fill(margin.clause != clause.unsqueeze(1), -torch.inf)
         row = ranked.argmax(1)
-        tasks = Tasks(item, clause, margin.matrix[item, row], margin.offset[item, row])
-        start: Subproblems = root_subproblems(relaxation, item, tasks.coeff, tasks.const)
+        where = live[question]
+        relaxation = Relaxation.of(
+            self.engine,
+            self.problem.box[where],
+            margin.matrix[question, row],
+            margin.offset[question, row],
+            pre[where],
+        )
         search = Search(
             relaxation,
+            question,
+            clause,
             margin,
-            tasks,
-            start,
             self.budget,
             self.seconds[live],
             allowance(self.budget.memory) // 2,
@@ -209,14 +218,14 @@ class _Group:
             k = int(live[found.item])
             self.seconds[k] = found.seconds
             self.stage = found.stage
-            best = max(float(self._clause_lower()[k].amin()), found.lower)
             if found.point is not None:
                 self._decide(k, Verdict.FALSIFIED, point=found.point, nodes=found.nodes)
             elif found.proved:
                 self.lower[k] = torch.where(self.lower[k] > 0, self.lower[k], found.lower)
                 self.certify(only=k, nodes=found.nodes)
             else:
-                self._decide(k, Verdict.UNKNOWN, reason=found.reason, nodes=found.nodes, lower=best)
+                # The open subproblems' bounds are float32 and prove nothing: what the root proved is all there is.
+                self._decide(k, Verdict.UNKNOWN, reason=found.reason, nodes=found.nodes)
             yield from self._emit()
 
     def replay(self, x: Tensor, item: Tensor) -> Tensor:
@@ -242,7 +251,7 @@ class _Group:
         return self.problem.margin.clause_values(self.lower)
 
     def _raise(self, item: Tensor, value: Tensor) -> None:
-        self.lower[item] = torch.maximum(self.lower[item], value)
+        self.lower[item] = torch.fmax(self.lower[item], value)
 
     def _decide(
         self,
@@ -252,7 +261,6 @@ class _Group:
         reason: Reason = Reason.NONE,
         point: Tensor | None = None,
         nodes: int = 0,
-        lower: float | None = None,
     ) -> None:
         self._charge()
         self.live[k] = False
@@ -265,7 +273,7 @@ class _Group:
                 verdict=verdict,
                 reason=reason,
                 stage=self.stage,
-                lower=proved if lower is None else lower,
+                lower=proved,
                 nodes=nodes,
                 seconds=float(self.seconds[k]),
                 counterexample=point,

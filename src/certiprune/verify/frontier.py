@@ -13,7 +13,9 @@ class Nodes:
     """``m`` open subproblems, each still to be split.
 
     Attributes:
-        task: [m] int64, which form of which question (a row of the task table).
+        task: [m] int64, which form of which question.
+        scene: [m] int64, the row of bounds that the subproblem uses (``Scenes``).
+        age: [m] int64, how many splits ago these bounds were made.
         bound: [m] float32, the best bound known for the subproblem or one of its ancestors.
         theta: [m, k] float16 parameters, a start for the children.
         sign: [m, k] int8 splits.
@@ -21,6 +23,8 @@ class Nodes:
     """
 
     task: Tensor
+    scene: Tensor
+    age: Tensor
     bound: Tensor
     theta: Tensor
     sign: Tensor
@@ -41,17 +45,47 @@ class Nodes:
         return sum(getattr(self, f.name).nbytes for f in fields(self))
 
 
+class Scenes:
+    """Bounds on the columns' entering values that many subproblems share; rows are added, and dropped when unused."""
+
+    def __init__(self, lower: Tensor, upper: Tensor):
+        self.lower, self.upper = lower, upper
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    @property
+    def bytes(self) -> int:
+        return self.lower.nbytes + self.upper.nbytes
+
+    def add(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Add rows; returns their numbers."""
+        first = len(self)
+        self.lower, self.upper = torch.cat([self.lower, lower]), torch.cat([self.upper, upper])
+        return torch.arange(first, len(self))
+
+    def keep(self, used: Tensor) -> Tensor:
+        """Keep only the rows ``used`` (sorted, unique); returns each row's new number."""
+        new = torch.full((len(self),), -1, dtype=torch.int64)
+        new[used] = torch.arange(len(used))
+        self.lower, self.upper = self.lower[used], self.upper[used]
+        return new
+
+
 class Frontier:
     """A pool of nodes from which batches are taken, fairly between questions and worst bound first in each."""
 
     def __init__(self, tasks: int, width: int):
         self.tasks, self.width = tasks, width
+        none = torch.zeros(0, dtype=torch.int64)
         self.nodes = Nodes(
-            torch.zeros(0, dtype=torch.int64),
+            none,
+            none,
+            none,
             torch.zeros(0),
             torch.zeros(0, width, dtype=torch.float16),
             torch.zeros(0, width, dtype=torch.int8),
-            torch.zeros(0, dtype=torch.int64),
+            none,
         )
         self._new: list[Nodes] = []
 

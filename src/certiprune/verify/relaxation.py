@@ -1,12 +1,14 @@
-"""The root relaxation of a group of questions, prepared so that subproblems are bounded in one batch.
+"""The relaxation of a group of tasks, prepared so that subproblems are bounded in one batch.
 
-A subproblem is a question (which box), a form over the outputs (which row), and a sign for each unstable neuron. Its
-parameters are one row of numbers: slopes of free neurons, multipliers of split ones (``bounds/optimise.py``).
+A task asks whether a form over the outputs is positive on a box. A subproblem of it is a part of the box: a sign for
+some of the unstable neurons, and bounds on what enters each of them that hold wherever in that part the form is not
+positive (``tighten.py``). Its parameters are one row of numbers: slopes of free neurons, multipliers of split ones
+(``bounds/optimise.py``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,169 +20,225 @@ from certiprune.bounds.relax import Lines, lines
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.value import Push, dual_value, magnitudes
 from certiprune.bounds.window import Plan, plan
-from certiprune.core.box import Box
+from certiprune.core.box import Box, round_down, round_up
 
 
 @dataclass(frozen=True)
 class Subproblems:
-    """``m`` subproblems.
+    """``m`` subproblems; columns ``k`` are the tasks' unstable neurons.
 
     Attributes:
-        item: [m] the question (a row of the root relaxation).
-        coeff: [m, outputs] float64, the form whose bound must become positive.
-        const: [m] float64.
+        task: [m] int64.
         theta: [m, k] float32 parameters to start from.
         sign: [m, k] float32: -1 split off, 0 free, +1 split on.
+        lower, upper: [m, k] float32, bounds on what enters each column's neuron.
         goal: None, or [m, k] float32: bound ``goal @ z`` over the entering values z of the columns' neurons where
             the form is not positive, instead of the form; ``theta`` then has one column more, the form's multiplier.
     """
 
-    item: Tensor
-    coeff: Tensor
-    const: Tensor
+    task: Tensor
     theta: Tensor
     sign: Tensor
+    lower: Tensor
+    upper: Tensor
     goal: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.item)
+        return len(self.task)
 
     def __getitem__(self, keep: Tensor | slice) -> Subproblems:
-        goal = None if self.goal is None else self.goal[keep]
         return Subproblems(
-            self.item[keep], self.coeff[keep], self.const[keep], self.theta[keep], self.sign[keep], goal
+            self.task[keep],
+            self.theta[keep],
+            self.sign[keep],
+            self.lower[keep],
+            self.upper[keep],
+            None if self.goal is None else self.goal[keep],
         )
+
+    def using(self, theta: Tensor) -> Subproblems:
+        """The same subproblems with other parameters."""
+        return replace(self, theta=theta)
+
+    @property
+    def free(self) -> Tensor:
+        """[m, k] 1.0 where a column's neuron is unstable and not split, else 0.0."""
+        open_ends = (self.lower < 0) & (self.upper > 0)
+        return open_ends.to(self.theta.dtype) * (1 - self.sign.abs())
+
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The bounds with the splits imposed."""
+        lower = torch.maximum(self.lower, torch.where(self.sign > 0, 0.0, -torch.inf))
+        return lower, torch.minimum(self.upper, torch.where(self.sign < 0, 0.0, torch.inf))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The lines of the columns' neurons, all [m, k], as the subproblems see them."""
+
+    low: Tensor
+    up: Tensor
+    gap: Tensor
+    free: Tensor
+
+    @staticmethod
+    def of(sub: Subproblems, dtype: torch.dtype) -> Columns:
+        """Lines from each subproblem's own bounds and splits; the lower slope of a free neuron is its parameter."""
+        free = sub.free.to(dtype)
+        lower, upper = sub.lower.to(dtype), sub.upper.to(dtype)
+        sign = sub.sign.to(dtype)
+        # On: split on, or not split and stable on. Everything else that is not free is off.
+        on = sign.clamp(min=0) + (1 - sign.abs()) * (lower >= 0).to(dtype)
+        theta = sub.theta[:, : sign.shape[1]].to(dtype).clamp(0, 1)
+        width = (upper - lower).clamp(min=torch.finfo(dtype).tiny)
+        up = free * (upper / width)
+        return Columns(free * theta + on, up + on, -lower.clamp(max=0) * up, free)
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """``n`` questions with their root bounds; columns ``k`` are unstable neurons, ReLU by ReLU, padded to equal length.
+    """``t`` tasks with their root bounds; columns ``k`` are unstable neurons, ReLU by ReLU, padded to equal length.
 
     Attributes:
         engine: the network.
-        box: n boxes, float64.
-        pre: their pre-activation bounds, float64.
-        index: the neuron of each column, [n, k_v] for each ReLU v.
-        unstable: [n, k] 1.0 where a column stands for an unstable neuron, 0.0 where it only pads.
+        box: t boxes, float64.
+        coeff, const: [t, outputs] and [t], float64: the tasks' forms.
+        pre: pre-activation bounds of the boxes, float64.
+        index: the neuron of each column, [t, k_v] for each ReLU v; columns beyond a task's unstable neurons stand for
+            stable ones.
     """
 
     engine: Engine
     box: Box
+    coeff: Tensor
+    const: Tensor
     pre: PreActivation
     way: Plan
     index: Index
-    unstable: Tensor
     exact_lines: dict[int, Lines]
     quick_lines: dict[int, Lines]
     quick_box: Box
+    quick_coeff: Tensor
     sizes: dict[int, Tensor]
 
     @staticmethod
-    def of(engine: Engine, box: Box, pre: PreActivation) -> Relaxation:
-        """Prepare the boxes' root relaxation from sound pre-activation bounds."""
+    def of(engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation) -> Relaxation:
+        """Prepare the tasks from sound pre-activation bounds of their boxes."""
         network = engine.exact
         way = plan(network, network.output)
         exact = {v: t for v, t in lines(pre).items() if v in way.windows}
         quick = {v: Lines(t.low.float(), t.up.float(), t.gap.float()) for v, t in exact.items()}
-        columns, neuron, masks, at = {}, {}, [], 0
+        columns, neuron, at = {}, {}, 0
         for v in exact:
             mask = pre.unstable(v).flatten(1)
             width = int(mask.sum(1).max())
             # Unstable neurons first, in order; then stable ones, which never carry a parameter.
             order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
             columns[v], neuron[v] = slice(at, at + width), order.contiguous()
-            masks.append(mask.gather(1, order).float())
             at += width
-        sizes = magnitudes(network, box, lines(pre))
         return Relaxation(
             engine,
             box,
+            coeff,
+            const,
             pre,
             way,
             Index(columns, neuron),
-            torch.cat(masks, 1),
             exact,
             quick,
             box.to(torch.float32),
-            sizes,
+            coeff.float(),
+            magnitudes(network, box, lines(pre)),
         )
+
+    def __len__(self) -> int:
+        return len(self.box)
 
     @property
     def width(self) -> int:
-        return self.unstable.shape[1]
+        return sum(t.shape[1] for t in self.index.neuron.values())
 
-    def start(self, item: Tensor) -> Tensor:
-        """CROWN's parameters [m, k] for the questions ``item`` [m]; a padding column keeps its neuron's slope."""
-        return torch.cat(
-            [self.quick_lines[v].low.flatten(1).gather(1, neuron) for v, neuron in self.index.neuron.items()],
-            1,
-        )[item]
+    def root(self) -> Subproblems:
+        """Each task's whole box, unsplit, with CROWN's parameters."""
+        task = torch.arange(len(self), device=self.coeff.device)
+
+        def columns(of: dict[int, Tensor]) -> Tensor:
+            parts = [of[v].flatten(1).gather(1, neuron) for v, neuron in self.index.neuron.items()]
+            return torch.cat(parts, 1) if parts else self.coeff.new_zeros(len(self), 0)
+
+        lower, upper = columns(dict(self.pre.lower)), columns(dict(self.pre.upper))
+        theta = columns({v: t.low for v, t in self.quick_lines.items()}).float()
+        return Subproblems(
+            task,
+            theta,
+            torch.zeros_like(theta),
+            round_down(lower, torch.float32),
+            round_up(upper, torch.float32),
+        )
 
     def batch(self) -> int:
         """Subproblems that fit in the engine's memory at once."""
-        return max(1, self.engine.memory // (self.way.numel(self.engine.exact) * 48 + self.width * 60))
+        return max(1, self.engine.memory // (self.way.numel(self.engine.exact) * 48 + self.width * 80))
 
     def walker(self, sub: Subproblems) -> Walker:
-        """The subproblems' forms with their splits written into the lines (float32)."""
+        """The subproblems' forms with their own lines (float32)."""
+        own = Columns.of(sub, torch.float32)
         seen = {}
         for v, root in self.quick_lines.items():
-            low, up, gap = (t[sub.item] for t in (root.low, root.up, root.gap))
-            sign = sub.sign[:, self.index.columns[v]]
-            neuron = self.index.neuron[v][sub.item]
-            split, on = sign.abs(), sign.clamp(min=0)
-            flat_up, flat_gap = up.view(len(sub), -1), gap.view(len(sub), -1)
-            flat_up.scatter_(1, neuron, torch.lerp(flat_up.gather(1, neuron), on, split))
-            flat_gap.scatter_(1, neuron, flat_gap.gather(1, neuron) * (1 - split))
+            columns, neuron = self.index.columns[v], self.index.neuron[v][sub.task]
+            low, up, gap = (t[sub.task] for t in (root.low, root.up, root.gap))
+            m = len(sub)
+            low.view(m, -1).scatter_(1, neuron, own.low[:, columns])
+            up.view(m, -1).scatter_(1, neuron, own.up[:, columns])
+            gap.view(m, -1).scatter_(1, neuron, own.gap[:, columns])
             seen[v] = Lines(low, up, gap)
-        rows = Rows(self.way, sub.item, sub.coeff.float(), sub.const.float())
-        index = Index(self.index.columns, {v: t[sub.item] for v, t in self.index.neuron.items()})
+        rows = Rows(self.way, sub.task, self.quick_coeff[sub.task], self.const[sub.task].float())
+        index = Index(self.index.columns, {v: t[sub.task] for v, t in self.index.neuron.items()})
         return Walker(self.engine.quick, self.quick_box, rows, seen, index)
 
-    def free(self, sub: Subproblems) -> Tensor:
-        """[m, k] 1.0 where a column is an unstable neuron that is not split."""
-        return self.unstable[sub.item] * (1 - sub.sign.abs())
+    @staticmethod
+    def parameters(sub: Subproblems) -> Parameters:
+        """The subproblems' parameters; a stable column holds its slope, which nothing moves."""
+        theta = sub.theta.clone()
+        stable = (1 - sub.free) * (1 - sub.sign.abs())
+        width = sub.sign.shape[1]
+        theta[:, :width] = torch.lerp(theta[:, :width], (sub.lower >= 0).float(), stable)
+        return Parameters(theta, sub.sign, sub.free, sub.goal)
 
     def ascend(self, sub: Subproblems, *, steps: int, rates: Rates, goal: float) -> Ascended:
         """Raise the subproblems' bounds until they exceed ``goal``."""
-        parameters = Parameters(sub.theta, sub.sign, self.free(sub), sub.goal)
-        return ascend(self.walker(sub), parameters, steps=steps, rates=rates, goal=goal)
+        return ascend(self.walker(sub), self.parameters(sub), steps=steps, rates=rates, goal=goal)
 
     def quick_value(self, sub: Subproblems) -> Trace:
         """The subproblems' bounds as they stand, in float32."""
         walker = self.walker(sub)
-        return walker.walk(walker.set(Parameters(sub.theta, sub.sign, self.free(sub), sub.goal)))
+        return walker.walk(walker.set(self.parameters(sub)))
 
     def prove(self, sub: Subproblems) -> Tensor:
-        """Rigorous lower bounds [m] of the forms on the subproblems' regions, in float64, by the trusted function."""
-        parts = [self._prove(sub[k : k + self.batch()]) for k in range(0, len(sub), self.batch())]
-        return torch.cat(parts) if parts else sub.const.clone()
+        """Rigorous lower bounds [m], in float64, by the trusted function."""
+        size = max(1, self.batch() // 2)
+        parts = [self._prove(sub[k : k + size]) for k in range(0, len(sub), size)]
+        return torch.cat(parts) if parts else self.const[sub.task]
 
     def _prove(self, sub: Subproblems) -> Tensor:
         m = len(sub)
-        free = self.free(sub)
+        own = Columns.of(sub, torch.float64)
+        theta, sign = sub.theta.double().clamp(min=0), sub.sign.double()
+        amount = -sign * theta[:, : sign.shape[1]]
+        if sub.goal is not None:
+            amount = amount + sub.goal.double()
         seen, pushes = {}, {}
         for v, root in self.exact_lines.items():
-            columns, neuron = self.index.columns[v], self.index.neuron[v][sub.item]
-            sign, theta = sub.sign[:, columns].double(), sub.theta[:, columns].double()
-            split, on = sign.abs(), sign.clamp(min=0)
-            low, up, gap = (t[sub.item].flatten(1) for t in (root.low, root.up, root.gap))
-            slope = torch.where(free[:, columns] > 0, theta.clamp(0, 1), low.gather(1, neuron))
-            low = low.scatter(1, neuron, torch.where(split > 0, on, slope))
-            up = up.scatter(1, neuron, torch.where(split > 0, on, up.gather(1, neuron)))
-            gap = gap.scatter(1, neuron, gap.gather(1, neuron) * (1 - split))
+            columns, neuron = self.index.columns[v], self.index.neuron[v][sub.task]
             shape = (m, *root.low.shape[1:])
-            seen[v] = Lines(low.reshape(shape), up.reshape(shape), gap.reshape(shape))
-            amount = -sign * theta.clamp(min=0)
-            pushes[v] = Push(neuron, amount if sub.goal is None else amount + sub.goal[:, columns].double())
-        coeff, const = sub.coeff, sub.const
+            pairs = ((root.low, own.low), (root.up, own.up), (root.gap, own.gap))
+            low, up, gap = (
+                t[sub.task].flatten(1).scatter(1, neuron, c[:, columns]).reshape(shape) for t, c in pairs
+            )
+            seen[v] = Lines(low, up, gap)
+            pushes[v] = Push(neuron, amount[:, columns])
+        coeff, const = self.coeff[sub.task], self.const[sub.task]
         if sub.goal is not None:
-            weight = sub.theta[:, -1].double().clamp(min=0)
-            coeff, const = coeff * weight.unsqueeze(1), const * weight
-        rows = Rows(self.way, sub.item, coeff, const)
+            coeff, const = coeff * theta[:, -1:], const * theta[:, -1]
+        rows = Rows(self.way, sub.task, coeff, const)
         return dual_value(self.engine.exact, self.box, rows, seen, seen=True, pushes=pushes, sizes=self.sizes)
-
-
-def root_subproblems(relaxation: Relaxation, item: Tensor, coeff: Tensor, const: Tensor) -> Subproblems:
-    """The unsplit subproblems of forms ``coeff`` [m, outputs] about questions ``item`` [m]."""
-    theta = relaxation.start(item)
-    return Subproblems(item, coeff, const, theta, torch.zeros_like(theta))

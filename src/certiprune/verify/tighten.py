@@ -15,59 +15,56 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.optimise import Rates
-from certiprune.bounds.preact import PreActivation
+from certiprune.core.box import round_down, round_up
 from certiprune.verify.relaxation import Relaxation, Subproblems
+
+# Where the ascent starts for the property's multiplier; with one already near its best value few steps suffice.
+_MULTIPLIER = 0.5
 
 
 @dataclass(frozen=True)
 class Tightened:
-    """``pre``: bounds for each subproblem's violating part; ``empty`` [m]: where there is no such part."""
+    """``sub``: the subproblems with better bounds; ``empty`` [m]: where no point violates the form."""
 
-    pre: PreActivation
+    sub: Subproblems
     empty: Tensor
 
 
 def tighten(
-    relaxation: Relaxation, sub: Subproblems, relus: list[int], *, steps: int, rates: Rates
+    relaxation: Relaxation, sub: Subproblems, chosen: Tensor, *, steps: int, rates: Rates
 ) -> Tightened:
-    """Bound the unstable neurons of ``relus`` again for each of ``m`` subproblems.
+    """Bound chosen neurons again for each of ``m`` subproblems.
 
     Args:
-        relaxation: its rows are the subproblems' boxes and known bounds.
+        relaxation: of the subproblems' tasks.
         sub: m subproblems; the form and the signs are the constraints.
-        relus: which ReLU values.
+        chosen: [m, k] boolean, which columns; those that are not free are passed over.
         steps: ascent iterations for each neuron.
         rates: of the ascent.
     """
-    lower = {v: t[sub.item].flatten(1).clone() for v, t in relaxation.pre.lower.items()}
-    upper = {v: t[sub.item].flatten(1).clone() for v, t in relaxation.pre.upper.items()}
-    free = relaxation.free(sub) > 0
-    for v in relus:
-        columns = relaxation.index.columns[v]
-        found = free[:, columns].nonzero()
-        size = max(1, relaxation.batch() // 2)
-        for part in found.split(size):
-            row, column = part.unbind(1)
-            neuron = relaxation.index.neuron[v][sub.item[row], column]
-            for sign, ends in ((1.0, lower[v]), (-1.0, upper[v])):
-                bound = _bound(relaxation, sub[row], column + columns.start, sign, steps, rates)
-                known = ends[row, neuron]
-                ends[row, neuron] = torch.maximum(known, bound) if sign > 0 else torch.minimum(known, -bound)
-    crossed = [(lower[v] > upper[v]).any(1) for v in relus]
-    empty = torch.stack(crossed).any(0) if crossed else torch.zeros(len(sub), dtype=torch.bool)
-    shape = {v: (len(sub), *t.shape[1:]) for v, t in relaxation.pre.lower.items()}
-    pre = PreActivation(
-        {v: t.reshape(shape[v]) for v, t in lower.items()}, {v: t.reshape(shape[v]) for v, t in upper.items()}
-    )
-    return Tightened(pre, empty)
+    found = (chosen & (sub.free > 0)).nonzero()
+    if len(found) == 0:
+        return Tightened(sub, torch.zeros(len(sub), dtype=torch.bool))
+    lower, upper = sub.lower.clone(), sub.upper.clone()
+    for part in found.split(max(1, relaxation.batch() // 2)):
+        row, column = part.unbind(1)
+        both = sub[row.repeat(2)]
+        sign = torch.ones(len(row), dtype=sub.sign.dtype, device=sub.sign.device)
+        bound = _bound(relaxation, both, column.repeat(2), torch.cat([sign, -sign]), steps, rates)
+        low, high = bound.chunk(2)
+        # Not ``maximum``: where float32 overflowed the bound is NaN, and a NaN end would pass for a stable neuron.
+        lower[row, column] = torch.fmax(lower[row, column], round_down(low, torch.float32))
+        upper[row, column] = torch.fmin(upper[row, column], round_up(-high, torch.float32))
+    better = Subproblems(sub.task, sub.theta, sub.sign, lower, upper)
+    return Tightened(better, (lower > upper).any(1))
 
 
 def _bound(
-    relaxation: Relaxation, sub: Subproblems, column: Tensor, sign: float, steps: int, rates: Rates
+    relaxation: Relaxation, sub: Subproblems, column: Tensor, sign: Tensor, steps: int, rates: Rates
 ) -> Tensor:
-    """Rigorous lower bounds [m] of ``sign`` times the entering value of each row's ``column``."""
-    goal = torch.zeros_like(sub.sign).scatter(1, column.unsqueeze(1), sign)
-    start = torch.nn.functional.pad(sub.theta, (0, 1))
-    asked = Subproblems(sub.item, sub.coeff, sub.const, start, sub.sign, goal)
+    """Rigorous lower bounds [m] of ``sign`` [m] times what enters each subproblem's ``column`` [m]."""
+    goal = torch.zeros_like(sub.sign).scatter(1, column.unsqueeze(1), sign.unsqueeze(1))
+    theta = torch.nn.functional.pad(sub.theta, (0, 1), value=_MULTIPLIER)
+    asked = Subproblems(sub.task, theta, sub.sign, sub.lower, sub.upper, goal)
     end = relaxation.ascend(asked, steps=steps, rates=rates, goal=float("inf"))
-    return relaxation.prove(Subproblems(sub.item, sub.coeff, sub.const, end.theta, sub.sign, goal))
+    return relaxation.prove(asked.using(end.theta))

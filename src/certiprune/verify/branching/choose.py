@@ -10,39 +10,34 @@ from certiprune.verify.branching.scores import relaxation_cost
 from certiprune.verify.relaxation import Relaxation, Subproblems
 
 
-def choose(relaxation: Relaxation, sub: Subproblems, trace: Trace, theta: Tensor, candidates: int) -> Tensor:
+def choose(relaxation: Relaxation, sub: Subproblems, trace: Trace, candidates: int) -> Tensor:
     """The column to split [m] of each subproblem, -1 where every neuron is fixed.
 
     Args:
         relaxation: the root relaxation.
         sub: m subproblems.
         trace: what their last bound saw.
-        theta: [m, k] their parameters.
         candidates: how many of the shortlist to try; with 1 the score alone decides.
     """
-    score = relaxation_cost(relaxation, sub, trace, theta)
+    score = relaxation_cost(relaxation, sub, trace)
+    if score.shape[1] == 0:
+        return torch.full_like(sub.task, -1)
     best, column = score.topk(min(candidates, score.shape[1]), dim=1)
     fixed = best[:, 0] < 0
     chosen = column[:, 0]
     if candidates > 1 and score.shape[1] > 1:
-        gain = _children(relaxation, sub, theta, column, trace.value)
+        gain = _children(relaxation, sub, column, trace.value)
         gain = gain.masked_fill(best < 0, -torch.inf)
         chosen = column.gather(1, gain.argmax(1, keepdim=True))[:, 0]
     return torch.where(fixed, -1, chosen)
 
 
-def _children(
-    relaxation: Relaxation, sub: Subproblems, theta: Tensor, column: Tensor, value: Tensor
-) -> Tensor:
+def _children(relaxation: Relaxation, sub: Subproblems, column: Tensor, value: Tensor) -> Tensor:
     """How good each candidate is, [m, candidates]: the bounds of its two children as they stand, cut off at 0."""
     m, k = column.shape
-    item = torch.arange(m).repeat_interleave(k * 2)
-    sign = torch.tensor([1.0, -1.0]).repeat(m * k)
-    where = column.reshape(-1).repeat_interleave(2).unsqueeze(1)
-    many = sub[item]
-    signs = many.sign.scatter(1, where, sign.unsqueeze(1))
-    start = theta[item].scatter(1, where, 0.0)
-    children = Subproblems(many.item, many.coeff, many.const, start, signs)
+    many = sub[torch.arange(m).repeat_interleave(k * 2)]
+    sign = torch.tensor([1.0, -1.0]).repeat(m * k).unsqueeze(1)
+    children = split(many, column.reshape(-1).repeat_interleave(2), sign)
     parts = []
     size = relaxation.batch()
     for at in range(0, len(children), size):
@@ -50,3 +45,11 @@ def _children(
     pair = torch.cat(parts).reshape(m, k, 2).clamp(max=0.0)
     worse, better = pair.amin(2), pair.amax(2)
     return worse + 0.1 * better - value.unsqueeze(1)
+
+
+def split(sub: Subproblems, column: Tensor, sign: Tensor) -> Subproblems:
+    """The subproblems with the neuron of ``column`` [m] given ``sign`` [m, 1], its multiplier at 0."""
+    where = column.unsqueeze(1)
+    return Subproblems(
+        sub.task, sub.theta.scatter(1, where, 0.0), sub.sign.scatter(1, where, sign), sub.lower, sub.upper
+    )

@@ -12,25 +12,23 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.optimise import Trace
-from certiprune.verify.relaxation import Relaxation, Subproblems
+from certiprune.verify.relaxation import Columns, Relaxation, Subproblems
 
 
-def relaxation_cost(relaxation: Relaxation, sub: Subproblems, trace: Trace, theta: Tensor) -> Tensor:
+def relaxation_cost(relaxation: Relaxation, sub: Subproblems, trace: Trace) -> Tensor:
     """The score [m, k] of each column: what its relaxation costs; -1 where a column cannot be split."""
+    own = Columns.of(sub, torch.float32)
     parts = []
     for v, neuron in relaxation.index.neuron.items():
-        columns = relaxation.index.columns[v]
-        index = neuron[sub.item]
+        columns, index = relaxation.index.columns[v], neuron[sub.task]
         c = trace.coeff[v].flatten(1).gather(1, index)
         z = trace.entering[v].flatten(1).gather(1, index)
-        root = relaxation.quick_lines[v]
-        up = root.up.flatten(1).gather(1, neuron)[sub.item]
-        gap = root.gap.flatten(1).gather(1, neuron)[sub.item]
-        low = theta[:, columns]
+        low, up, gap = own.low[:, columns], own.up[:, columns], own.gap[:, columns]
         relu = z.clamp(min=0)
         above = c.clamp(min=0) * (relu - low * z)
         below = -c.clamp(max=0) * (torch.addcmul(gap, up, z) - relu)
         parts.append(above.abs() + below.abs() - c.clamp(max=0) * gap)
-    cost = torch.cat(parts, 1)
-    free = relaxation.free(sub)
-    return cost * free + free - 1
+    if not parts:
+        return own.free
+    # Where float32 overflowed, any free neuron will do; what is not free must stay out.
+    return torch.where(own.free > 0, torch.cat(parts, 1).nan_to_num(0.0), -1.0)
