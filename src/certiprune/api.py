@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from certiprune.verify.outcome import Outcome
 
 Images = Tensor | np.ndarray | Sequence[Any]
+Original = Callable[[Tensor], Tensor]
 AnyModel = nn.Module | Network | str | Path
 
 __all__ = ["AnyModel", "Mask", "compact", "lower", "outcomes", "prune", "read", "run", "verify"]
@@ -55,8 +56,8 @@ def compact(network: Network) -> tuple[Network, Compaction]:
     return _compact(network)
 
 
-def read(path: str | Path) -> tuple[Network, nn.Module | None]:
-    """The network in an ONNX file or in a checkpoint of certiprune's own, and the module where there is one.
+def read(path: str | Path) -> tuple[Network, Original]:
+    """The network in an ONNX file or in a checkpoint of certiprune's own, and what runs the original.
 
     Raises:
         InputError: there is no such file, or it is neither.
@@ -66,9 +67,9 @@ def read(path: str | Path) -> tuple[Network, nn.Module | None]:
     if not file.exists():
         raise InputError(f"{path}: no such model file; give an ONNX file or a checkpoint (.safetensors)")
     if file.suffix == ".onnx":
-        from certiprune.net import onnx_in
+        from certiprune.net import onnx_in, onnx_run
 
-        return onnx_in.read(file), None
+        return onnx_in.read(file), onnx_run.runner(file)
     if file.is_dir() or file.suffix == ".safetensors":
         from certiprune.net import checkpoint
 
@@ -143,10 +144,11 @@ def outcomes(
     radius = _radius(eps, len(x) if x.dim() else 0)
     network, original = _network(model, x)
     _fit(network, x, y, domain)
-    if original is not None:
+    if isinstance(original, nn.Module):
         original = original.to(where)
+    small, _ = _compact(network)
     return decide(
-        network.to(network.dtype, where),
+        small.to(small.dtype, where),
         x.to(where),
         y.to(where),
         eps=radius if isinstance(radius, float) else radius.to(where),
@@ -210,7 +212,7 @@ def _radius(eps: float | str | Images, count: int) -> float | Tensor:
     return float(radius[0]) if len(radius) == 1 else radius
 
 
-def _network(model: AnyModel, images: Tensor) -> tuple[Network, nn.Module | None]:
+def _network(model: AnyModel, images: Tensor) -> tuple[Network, Original | None]:
     if isinstance(model, Network):
         return model, None
     if isinstance(model, nn.Module):

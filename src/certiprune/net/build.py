@@ -69,11 +69,9 @@ class Builder:
                 t = torch.as_tensor(t).to(self.dtype)
                 while t.dim() > len(shape) and t.shape[0] == 1:
                     t = t[0]
-                try:
-                    fits = torch.broadcast_shapes(t.shape, shape) == torch.Size(shape)
-                except RuntimeError:
-                    fits = False
-                if not fits:
+                # (torch's own function for this imports SymPy, which takes half a second.)
+                same = zip(reversed(t.shape), reversed(shape), strict=False)
+                if t.dim() > len(shape) or not all(s in (1, size) for s, size in same):
                     raise ModelError(
                         f"{name}: a constant of shape {tuple(t.shape)} does not fit a value of {shape}"
                     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ def run_onnx(running: Any, x: Tensor) -> Tensor:
             raise ModelError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
         rows.append(torch.from_numpy(np.array(found)).reshape(-1))
     return torch.stack(rows)
+
+
+def runner(model: str | Path) -> Callable[[Tensor], Tensor]:
+    """The file's model as a function from inputs [n, *shape] to outputs [n, outputs]; loaded when first called."""
+    loaded: list[Any] = []
+
+    def run(x: Tensor) -> Tensor:
+        if not loaded:
+            loaded.append(session(model))
+        return run_onnx(loaded[0], x)
+
+    return run
 
 
 def compare_with_runtime(
