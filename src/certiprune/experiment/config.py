@@ -156,10 +156,11 @@ class Evaluate(Section):
     """What accuracy is measured on, and the PGD attack that measures adversarial accuracy at ``verify.eps``.
 
     ``images`` is the number of test images, from the first on; all of them by default. ``pgd_step_size`` is a
-    fraction of eps.
+    fraction of eps. Unstable neurons are counted on ``unstable_images``, since their bounds are dear on large networks.
     """
 
     images: Count | None = None
+    unstable_images: Count = 100
     pgd_steps: Count = 20
     pgd_step_size: Positive = 0.25
     pgd_restarts: Count = 1

@@ -72,10 +72,9 @@ def _weights(work: Work, model: nn.Module, mask: Mask) -> list[LayerRow]:
 
 
 def _relus(session: Session, work: Work, network: Network) -> list[LayerRow]:
-    """Every ReLU layer with its unstable neurons, mean over the images that are verified."""
-    settings = session.experiment.verify
-    images = session.dataset.test.head(settings.images).images.to(session.experiment.device)
-    counts = unstable_counts(network, images, settings.eps)
+    """Every ReLU layer with its unstable neurons, mean over the first test images."""
+    images = session.dataset.test.head(session.experiment.evaluate.unstable_images).images
+    counts = unstable_counts(network, images.to(session.experiment.device), session.experiment.verify.eps)
     totals = [math.prod(network.shapes[value]) for value in network.relus]
     place = (work.ladder_name, work.number, "relu")
     return [
