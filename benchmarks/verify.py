@@ -1,9 +1,9 @@
 """Compare ``certiprune verify`` with a peer's answers and times on public instances.
 
-Each set is one process of the command line, so that start-up, import and memory are counted as a user meets them.
+Each set is one process of the command line: start-up and memory count as a user meets them.
 The folder given by ``--shared`` holds ``benchmarks/<set>/{model.onnx, images.npz}`` and ``peers/<set>.csv`` with the
-columns ``set,index,verdict,seconds,stage,domains``; a peer's time is scaled by ``--scale`` (this machine's figure of the
-calibration over the peer's).
+columns ``set,index,verdict,seconds,stage,domains``; a peer's time is scaled by ``--scale`` (the figure of the
+calibration here over the one there).
 
     python benchmarks/verify.py --csv verdicts.csv
 """

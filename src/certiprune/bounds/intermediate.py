@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from certiprune.bounds.relax import Lines, lines
 from certiprune.bounds.rows import Rows, neuron_rows
 from certiprune.bounds.value import dual_value, magnitudes
 from certiprune.bounds.window import Plan, plan
-from certiprune.core.box import Box
+from certiprune.core.box import Box, round_up
 from certiprune.net.network import Network
 from certiprune.net.ops import Relu
 
@@ -44,9 +45,55 @@ class Engine:
         """Both forms on ``device``; ``memory`` is the number of bytes that one batch of forms may take."""
         return Engine(network.to(torch.float64, device), network.to(torch.float32, device), memory)
 
-    def chunk(self, way: Plan, per_number: int) -> int:
-        """How many forms fit in memory at ``per_number`` bytes for each number of a form."""
-        return max(1, self.memory // max(1, way.numel(self.exact) * per_number))
+    @property
+    def single(self) -> bool:
+        """Whether float32 may prove: only where its sums are plain float32 sums (not TF32, no quick algorithms)."""
+        plain = torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
+        return plain and self.quick.device.type == "cpu" and self.near
+
+    @cached_property
+    def near(self) -> bool:
+        """Whether float32 holds every weight up to rounding: none is too large for it, and none too small."""
+        pairs = zip(self.exact.tensors(), self.quick.tensors(), strict=True)
+        unit = torch.finfo(torch.float32).eps / 2
+        return all(bool(((q.double() - e).abs() <= unit * e.abs()).all()) for e, q in pairs)
+
+    def chunk(self, way: Plan) -> int:
+        """How many forms to take at once: within the memory, and few enough that they stay near the processor."""
+        numbers = max(1, way.numel(self.exact))
+        return max(16, min(self.memory // (numbers * 100), _NEAR // numbers))
+
+
+# Numbers of one batch of forms over all values: more no longer fits the processor's caches.
+_NEAR = 1 << 21
+
+
+@dataclass(frozen=True)
+class Around:
+    """What surrounds a form, in both precisions: lines, sizes for rounding, and where slopes are free."""
+
+    exact_lines: dict[int, Lines]
+    quick_lines: dict[int, Lines]
+    sizes: dict[int, Tensor]
+    quick_sizes: dict[int, Tensor]
+    quick_box: Box
+    unstable: dict[int, Tensor]
+
+    @staticmethod
+    def of(engine: Engine, box: Box, pre: PreActivation, way: Plan) -> Around:
+        """From sound bounds of (at least) every ReLU on the way."""
+        exact = {v: t for v, t in lines(pre).items() if v in way.windows}
+        single = pre.to(torch.float32)
+        quick = {v: t for v, t in lines(single).items() if v in way.windows}
+        sizes = magnitudes(engine.exact, box, pre)
+        return Around(
+            exact,
+            quick,
+            sizes,
+            {v: round_up(t, torch.float32) for v, t in sizes.items()},
+            box.to(torch.float32),
+            {v: single.unstable(v).float() for v in quick},
+        )
 
 
 def preactivations(
@@ -117,66 +164,94 @@ def _tighten(
     way = plan(engine.exact, value, windowed=True)
     shape = low.shape
     low, high = low.flatten(1).clone(), high.flatten(1).clone()
-    around = {v: t for v, t in lines(before).items() if v in way.windows}
-    sizes = magnitudes_below(engine.exact, box, around, value)
-    chunk = engine.chunk(way, 60 if steps == 0 else 100)
-    for sign, ends in ((1.0, low), (-1.0, high)):
-        for part in found.split(chunk):
-            if time.perf_counter() > deadline:
-                raise OutOfTime
-            owner, neuron = part[:, 0], part[:, 1]
-            rows = neuron_rows(
-                way, engine.exact, owner, neuron, torch.full_like(low[0, 0], sign).expand(len(part))
-            )
-            bound = form_bounds(engine, box, rows, around, before, sizes, steps, rates)
-            old = ends[owner, neuron]
-            ends[owner, neuron] = torch.maximum(old, bound) if sign > 0 else torch.minimum(old, -bound)
+    around = Around.of(engine, box, before, way)
+    for part in found.split(engine.chunk(way)):
+        if time.perf_counter() > deadline:
+            raise OutOfTime
+        owner, neuron = part.repeat(2, 1).unbind(1)
+        one = torch.ones(len(part), dtype=torch.float64, device=low.device)
+        rows = neuron_rows(way, engine.exact, owner, neuron, torch.cat([one, -one]))
+        bound = form_bounds(engine, box, rows, around, steps, rates)
+        below, above = bound.chunk(2)
+        owner, neuron = part.unbind(1)
+        # Not ``maximum``: a bound that overflowed to NaN must not replace one that holds.
+        low[owner, neuron] = torch.fmax(low[owner, neuron], below)
+        high[owner, neuron] = torch.fmin(high[owner, neuron], -above)
     return low.reshape(shape), high.reshape(shape)
-
-
-def magnitudes_below(network: Network, box: Box, around: dict[int, Lines], value: int) -> dict[int, Tensor]:
-    """``magnitudes`` of ``value`` and what it depends on."""
-    return magnitudes(
-        Network(network.nodes[:value], network.input_shape), box, _all_relus(network, around, value)
-    )
-
-
-def _all_relus(network: Network, around: dict[int, Lines], value: int) -> dict[int, Lines]:
-    missing = [v for v in network.relus if v <= value and v not in around]
-    if not missing:
-        return around
-    one = torch.ones((), dtype=network.dtype)
-    return around | {v: Lines(one, one, 0 * one) for v in missing}
 
 
 def form_bounds(
     engine: Engine,
     box: Box,
     rows: Rows,
-    around: dict[int, Lines],
-    pre: PreActivation,
-    sizes: dict[int, Tensor],
+    around: Around,
     steps: int,
     rates: Rates | None,
+    *,
+    final: bool = False,
 ) -> Tensor:
-    """Rigorous lower bounds [m] of forms, with CROWN's slopes or, with ``steps``, with optimised ones."""
-    best = dual_value(engine.exact, box, rows, around, sizes=sizes)
-    if steps == 0 or not around:
+    """Rigorous lower bounds [m] (float64) of forms, with CROWN's slopes or, with ``steps``, with optimised ones.
+
+    Where float32 proves enough it does: ``final`` says that only signs matter, and that forms whose sign float32
+    leaves open by its rounding are worth float64.
+    """
+    best = _prove(engine, box, rows, around, None, final)
+    if steps == 0 or not around.quick_lines:
         return best
-    seen = {v: Lines(*(rows.take(t, v) for t in (a.low, a.up, a.gap))) for v, a in around.items()}
-    quick = {v: Lines(a.low.float(), a.up.float(), a.gap.float()) for v, a in seen.items()}
-    free = {v: rows.take(pre.unstable(v).float(), v) for v in around}
+    quick = {
+        v: Lines(*(rows.take(t, v) for t in (a.low, a.up, a.gap))) for v, a in around.quick_lines.items()
+    }
+    free = {v: rows.take(t, v) for v, t in around.unstable.items()}
+    low = {v: t.low for v, t in quick.items()}
     index = Index.whole(quick)
     start = Parameters(
-        torch.cat([quick[v].low.flatten(1) for v in quick], 1),
+        torch.cat([t.flatten(1) for t in low.values()], 1),
         None,
-        torch.cat([free[v].flatten(1) for v in quick], 1),
+        torch.cat([t.flatten(1) for t in free.values()], 1),
     )
-    walker = Walker(engine.quick, box.to(torch.float32), rows.to(torch.float32), quick, index)
+    copy = {v: Lines(t.low.clone(), t.up, t.gap) for v, t in quick.items()}
+    walker = Walker(engine.quick, around.quick_box, rows.to(torch.float32), copy, index)
     end = ascend(walker, start, steps=steps, rates=rates or Rates(), goal=math.inf)
-    final = {}
-    for v, a in seen.items():
-        theta = end.theta[:, index.columns[v]].reshape(a.low.shape).double().clamp(0, 1)
-        final[v] = Lines(torch.where(free[v] > 0, theta, a.low), a.up, a.gap)
-    # Large weights overflow in float32, and slopes that are NaN prove nothing: what CROWN proved stays.
-    return torch.fmax(best, dual_value(engine.exact, box, rows, final, seen=True, sizes=sizes))
+    slopes = {}
+    for v, t in low.items():
+        theta = end.theta[:, index.columns[v]].reshape(t.shape).clamp(0, 1)
+        slopes[v] = torch.lerp(t, theta, free[v])
+    return torch.fmax(best, _prove(engine, box, rows, around, slopes, final))
+
+
+def _prove(
+    engine: Engine, box: Box, rows: Rows, around: Around, slopes: dict[int, Tensor] | None, final: bool
+) -> Tensor:
+    """The trusted bound of each form, with lower slopes as the forms see them or with CROWN's."""
+    if not engine.single:
+        return _prove_in(engine.exact, box, rows, around.exact_lines, around.sizes, slopes)
+    single = rows.to(torch.float32)
+    value = _prove_in(
+        engine.quick, around.quick_box, single, around.quick_lines, around.quick_sizes, slopes
+    ).double()
+    again = ~value.isfinite()
+    if final:
+        loose = _prove_in(engine.quick, around.quick_box, single, around.quick_lines, None, slopes)
+        again |= (value <= 0) & (loose > 0)
+    doubt = again.nonzero()[:, 0]
+    if len(doubt):
+        part = None if slopes is None else {v: t[doubt] for v, t in slopes.items()}
+        value[doubt] = _prove_in(engine.exact, box, rows[doubt], around.exact_lines, around.sizes, part)
+    return value
+
+
+def _prove_in(
+    network: Network,
+    box: Box,
+    rows: Rows,
+    around: dict[int, Lines],
+    sizes: dict[int, Tensor] | None,
+    slopes: dict[int, Tensor] | None,
+) -> Tensor:
+    if slopes is None:
+        return dual_value(network, box, rows, around, sizes=sizes)
+    seen = {}
+    for v, t in slopes.items():
+        a = around[v]
+        seen[v] = Lines(t.to(a.up.dtype), rows.take(a.up, v), rows.take(a.gap, v))
+    return dual_value(network, box, rows, seen, seen=True, sizes=sizes)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from certiprune.bounds.preact import PreActivation
@@ -35,10 +36,15 @@ def lines(pre: PreActivation, alpha: Mapping[int, Tensor] | None = None) -> dict
         upper = pre.upper[v]
         unstable = ((lower < 0) & (upper > 0)).to(lower.dtype)
         on = (lower >= 0).to(lower.dtype)
-        # Halves, because the difference of two finite ends may overflow; the line would then lie below the ReLU.
-        width = (upper / 2 - lower / 2).clamp(min=1e-300 if lower.element_size() == 8 else 1e-30)
-        up = unstable * (upper / 2 / width) + on
+        up = unstable * chord(lower, upper) + on
         gap = -lower * up * unstable
         slope = (upper > -lower).to(lower.dtype) if alpha is None else alpha[v].clamp(0, 1)
         out[v] = Lines(unstable * slope + on, up, gap)
     return out
+
+
+def chord(lower: Tensor, upper: Tensor) -> Tensor:
+    """The slope u / (u - l) of the chord over l < 0 < u, with a relative error of a few roundings."""
+    # Halves, because the difference of two ends may overflow; where it underflows, a slope of 1 is still a bound.
+    half = upper / 2 - lower / 2
+    return torch.where(half > 4 * torch.finfo(half.dtype).tiny, upper / 2 / half, 1.0)

@@ -6,7 +6,13 @@ so coefficients become c' = max(c, 0) low + min(c, 0) up and the constant gains 
 (+1: z >= 0, -1: z <= 0) with multiplier beta >= 0 adds  -beta s z <= 0  (Wang et al. 2021). At the input
     min over the box = sum max(c, 0) lower + min(c, 0) upper.
 Weak duality: whatever the slopes in [0, 1] and the multipliers >= 0, the result is a lower bound of the form on that
-part of the box where the splits hold. Rounding is bounded as in ``interval.py``, weighed by |c|, and subtracted.
+part of the box where the splits hold.
+
+Rounding. Let c be the computed coefficients over z = A h + b. Then c z = (A^T c) h + c b for the true values
+h, so with |fl(A^T c) - A^T c| <= gamma_k |A|^T |c| the step loses at most gamma_k |c| (|A| |h| + |b|), k the number
+of terms summed and |h| the largest that the activation is in the box (Higham 2002, section 3.1). The same holds at a
+ReLU and at the input. The losses are added up and subtracted; they also cover weights rounded to the precision of the
+computation. Sums are taken dimension by dimension, which keeps k small in whatever order a library adds.
 """
 
 from __future__ import annotations
@@ -19,16 +25,17 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.interval import gamma
+from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.relax import Lines
 from certiprune.bounds.rows import Rows
 from certiprune.core.box import Box
 from certiprune.net.network import Network
-from certiprune.net.ops import Affine, Relu
+from certiprune.net.ops import Affine, Conv, Dense, Relu
 
 
 @dataclass(frozen=True)
 class Push:
-    """Multipliers of the splits of one ReLU: ``amount`` = -beta * s is added to the coefficients at ``index``.
+    """What is added to the coefficients of what enters one ReLU: ``amount`` at ``index``, such as -beta * s of a split.
 
     Both are [m, k]; ``index`` counts the ReLU's neurons flat, and the amount is 0 where nothing is split.
     """
@@ -62,80 +69,97 @@ def dual_value(
     """
     form = {rows.plan.start: rows.coeff}
     total = rows.const.clone()
-    eps = rows.coeff.dtype
+    precision = rows.coeff.dtype
     # Every value adds once to ``total`` or to the coefficients of another, so all sums grow by the way's length.
     steps = len(rows.plan.order)
-    error = total.abs() * gamma(steps, eps)
+    error = total.abs() * gamma(steps, precision) + _UNDERFLOW
 
     def lose(value: int, c: Tensor, terms: int) -> None:
         if sizes is not None:
-            lost = (c.abs() * rows.take(sizes[value], value)).flatten(1).sum(1)
-            error.add_(lost, alpha=gamma(terms + steps, eps))
+            lost = ((c.abs() + _UNDERFLOW) * rows.take(sizes[value], value)).flatten(1).sum(1)
+            error.add_(lost, alpha=gamma(terms + steps, precision))
 
     for v in rows.plan.order:
         c = form.pop(v)
         if v == 0:
             low, high = rows.take(box.lower, 0), rows.take(box.upper, 0)
-            ends = c.clamp(min=0) * low + c.clamp(max=0) * high
-            total = total + ends.flatten(1).sum(1)
-            lose(0, c, c[0].numel())
+            total = total + _sum(c.clamp(min=0) * low + c.clamp(max=0) * high)
+            lose(0, c, _terms(c))
             break
         node = network.node(v)
         if isinstance(node.op, Relu):
             here = lines[v]
             low, up, gap = (t if seen else rows.take(t, v) for t in (here.low, here.up, here.gap))
             below = c.clamp(max=0)
-            total = total + (below * gap).flatten(1).sum(1)
-            lose(v, c, c[0].numel())
+            total = total + _sum(below * gap)
+            lose(v, c, _terms(c))
             back = c.clamp(min=0) * low + below * up
             if pushes is not None and v in pushes:
                 push = pushes[v]
-                flat = back.flatten(1).scatter_add(1, push.index, push.amount)
-                back = flat.reshape(back.shape)
+                back = back.flatten(1).scatter_add(1, push.index, push.amount).reshape(back.shape)
                 if sizes is not None:
                     entering = rows.take(sizes[node.inputs[0]], node.inputs[0]).flatten(1)
                     reach = (push.amount.abs() * entering.gather(1, push.index)).sum(1)
-                    error.add_(reach, alpha=gamma(push.amount.shape[1] + 4, eps))
+                    error.add_(reach, alpha=gamma(steps, precision))
             _gather(form, node.inputs[0], rows.carry(v, node.inputs[0], back, network))
             continue
         if isinstance(node.op, Affine):
             b = node.op.offset()
             if b is not None:
-                total = total + (c * rows.constant(b, v, network)).flatten(1).sum(1)
-            lose(v, c, c[0].numel() + _fan(network, v))
+                total = total + _sum(c * rows.constant(b, v, network))
+            lose(v, c, _terms(c) + _pulled(node.op))
         for i, back in rows.pull(network, v, c):
             _gather(form, i, back)
     return total - 2 * error if sizes is not None else total
+
+
+# Products too small for the precision lose up to 2^-126 (float32) each: of a form's value, or of a coefficient. Times
+# ``gamma``, which is above 2^-21 there, this is more than 2^-126 for each term of a sum of less than 2^20.
+_UNDERFLOW = 1e-25
+
+
+def _sum(t: Tensor) -> Tensor:
+    """Everything but the first dimension summed, last dimension first."""
+    while t.dim() > 1:
+        t = t.sum(-1)
+    return t
+
+
+def _terms(t: Tensor) -> int:
+    """How many additions a term takes part in when ``_sum`` sums ``t``."""
+    return sum(t.shape[1:])
+
+
+def _pulled(op: Affine) -> int:
+    """How many terms ``op.pull`` adds up in one entry."""
+    if isinstance(op, Conv):
+        out, _, kh, kw = op.weight.shape
+        return (out // op.groups) * math.ceil(kh / op.stride[0]) * math.ceil(kw / op.stride[1])
+    return op.weight.shape[0] if isinstance(op, Dense) else 1
 
 
 def _gather(form: dict[int, Tensor], value: int, c: Tensor) -> None:
     form[value] = form[value] + c if value in form else c
 
 
-def _fan(network: Network, value: int) -> int:
-    """The longest sum of ``A^T c`` or ``A x`` at an affine value."""
-    op, source = network.node(value).op, network.shapes[network.node(value).inputs[0]]
-    assert isinstance(op, Affine)
-    out = network.shapes[value]
-    if len(out) == 3 and len(source) == 3:
-        weight = getattr(op, "weight", None)
-        return op.fan_in + (weight.shape[0] * math.prod(weight.shape[2:]) if weight is not None else 1)
-    return op.fan_in + math.prod(out)
+def magnitudes(network: Network, box: Box, pre: PreActivation) -> dict[int, Tensor]:
+    """How large each value's terms can be in the boxes: value -> [n, *shape].
 
-
-def magnitudes(network: Network, box: Box, lines: Mapping[int, Lines]) -> dict[int, Tensor]:
-    """How large each value's terms can be while the ReLUs move between their lines: value -> [n, *shape].
-
-    At an affine value this bounds |A| |x| + |b|, at a ReLU |z| + gap (0 where it is off), at the input |x|.
-    Splits only switch neurons to one of their lines' ends, so these also hold below a split.
+    At an affine value this bounds |A| |h| + |b|, at a ReLU |z| + gap (0 where it is off), at the input |x|. ReLUs that
+    ``pre`` does not bound, and values that need them, are left out.
     """
     sizes = {0: torch.maximum(box.lower.abs(), box.upper.abs())}
+    active = {0: sizes[0]}
     for v, node in enumerate(network.nodes, start=1):
-        args = [sizes[i] for i in node.inputs]
         if isinstance(node.op, Relu):
-            sizes[v] = (args[0] + lines[v].gap) * (lines[v].up > 0).to(args[0].dtype)
-        elif isinstance(node.op, Affine):
-            sizes[v] = node.op.absolute().forward(args[0])
-        else:
-            sizes[v] = torch.stack(args).sum(0)
+            if v not in pre.lower:
+                continue
+            lower, upper = pre.lower[v], pre.upper[v]
+            active[v] = upper.clamp(min=0)
+            sizes[v] = (torch.maximum(lower.abs(), upper) - lower.clamp(max=0)) * (upper > 0).to(upper.dtype)
+        elif all(i in active for i in node.inputs):
+            args = [active[i] for i in node.inputs]
+            op = node.op
+            sizes[v] = op.absolute().forward(args[0]) if isinstance(op, Affine) else torch.stack(args).sum(0)
+            active[v] = sizes[v]
     return sizes

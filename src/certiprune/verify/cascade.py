@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from certiprune.attack import pgd, property_margin
-from certiprune.bounds.intermediate import Engine, OutOfTime, form_bounds, magnitudes_below, preactivations
+from certiprune.bounds.intermediate import Around, Engine, OutOfTime, form_bounds, preactivations
 from certiprune.bounds.interval import interval
 from certiprune.bounds.optimise import Rates
 from certiprune.bounds.preact import PreActivation
-from certiprune.bounds.relax import lines
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
 from certiprune.core.rng import generator
@@ -151,13 +150,12 @@ class _Group:
         found = open_rows.nonzero()
         network = self.engine.exact
         way = plan(network, network.output)
-        around = {v: t for v, t in lines(pre).items() if v in way.windows}
-        sizes = magnitudes_below(network, self.problem.box, around, network.output)
-        for part in found.split(self.engine.chunk(way, 100)):
+        around = Around.of(self.engine, self.problem.box, pre, way)
+        for part in found.split(self.engine.chunk(way)):
             item, row = part[:, 0], part[:, 1]
             rows = Rows(way, item, margin.matrix[item, row], margin.offset[item, row])
             value = form_bounds(
-                self.engine, self.problem.box, rows, around, pre, sizes, steps, self.how.rates
+                self.engine, self.problem.box, rows, around, steps, self.how.rates, final=True
             )
             self.lower[item, row] = torch.fmax(self.lower[item, row], value)
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from certiprune.bounds.intermediate import Engine
+from certiprune.bounds.intermediate import Around, Engine
 from certiprune.bounds.optimise import Ascended, Index, Parameters, Rates, Trace, Walker, ascend
 from certiprune.bounds.preact import PreActivation
-from certiprune.bounds.relax import Lines, lines
+from certiprune.bounds.relax import Lines, chord
 from certiprune.bounds.rows import Rows
-from certiprune.bounds.value import Push, dual_value, magnitudes
+from certiprune.bounds.value import Push, dual_value
 from certiprune.bounds.window import Plan, plan
 from certiprune.core.box import Box, round_down, round_up
 
@@ -90,8 +90,7 @@ class Columns:
         # On: split on, or not split and stable on. Everything else that is not free is off.
         on = sign.clamp(min=0) + (1 - sign.abs()) * (lower >= 0).to(dtype)
         theta = sub.theta[:, : sign.shape[1]].to(dtype).clamp(0, 1)
-        width = (upper - lower).clamp(min=torch.finfo(dtype).tiny)
-        up = free * (upper / width)
+        up = free * chord(lower, upper)
         return Columns(free * theta + on, up + on, -lower.clamp(max=0) * up, free)
 
 
@@ -115,21 +114,17 @@ class Relaxation:
     pre: PreActivation
     way: Plan
     index: Index
-    exact_lines: dict[int, Lines]
-    quick_lines: dict[int, Lines]
-    quick_box: Box
+    around: Around
     quick_coeff: Tensor
-    sizes: dict[int, Tensor]
 
     @staticmethod
     def of(engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation) -> Relaxation:
         """Prepare the tasks from sound pre-activation bounds of their boxes."""
         network = engine.exact
         way = plan(network, network.output)
-        exact = {v: t for v, t in lines(pre).items() if v in way.windows}
-        quick = {v: Lines(t.low.float(), t.up.float(), t.gap.float()) for v, t in exact.items()}
+        around = Around.of(engine, box, pre, way)
         columns, neuron, at = {}, {}, 0
-        for v in exact:
+        for v in around.quick_lines:
             mask = pre.unstable(v).flatten(1)
             width = int(mask.sum(1).max())
             # Unstable neurons first, in order; then stable ones, which never carry a parameter.
@@ -144,11 +139,8 @@ class Relaxation:
             pre,
             way,
             Index(columns, neuron),
-            exact,
-            quick,
-            box.to(torch.float32),
+            around,
             coeff.float(),
-            magnitudes(network, box, lines(pre)),
         )
 
     def __len__(self) -> int:
@@ -167,7 +159,7 @@ class Relaxation:
             return torch.cat(parts, 1) if parts else self.coeff.new_zeros(len(self), 0)
 
         lower, upper = columns(dict(self.pre.lower)), columns(dict(self.pre.upper))
-        theta = columns({v: t.low for v, t in self.quick_lines.items()}).float()
+        theta = columns({v: t.low for v, t in self.around.quick_lines.items()}).float()
         return Subproblems(
             task,
             theta,
@@ -184,7 +176,7 @@ class Relaxation:
         """The subproblems' forms with their own lines (float32)."""
         own = Columns.of(sub, torch.float32)
         seen = {}
-        for v, root in self.quick_lines.items():
+        for v, root in self.around.quick_lines.items():
             columns, neuron = self.index.columns[v], self.index.neuron[v][sub.task]
             low, up, gap = (t[sub.task] for t in (root.low, root.up, root.gap))
             m = len(sub)
@@ -194,7 +186,7 @@ class Relaxation:
             seen[v] = Lines(low, up, gap)
         rows = Rows(self.way, sub.task, self.quick_coeff[sub.task], self.const[sub.task].float())
         index = Index(self.index.columns, {v: t[sub.task] for v, t in self.index.neuron.items()})
-        return Walker(self.engine.quick, self.quick_box, rows, seen, index)
+        return Walker(self.engine.quick, self.around.quick_box, rows, seen, index)
 
     @staticmethod
     def parameters(sub: Subproblems) -> Parameters:
@@ -214,31 +206,49 @@ class Relaxation:
         walker = self.walker(sub)
         return walker.walk(walker.set(self.parameters(sub)))
 
-    def prove(self, sub: Subproblems) -> Tensor:
-        """Rigorous lower bounds [m], in float64, by the trusted function."""
+    def prove(self, sub: Subproblems, *, sign_only: bool = True) -> Tensor:
+        """Rigorous lower bounds [m] (float64), by the trusted function.
+
+        In float32 where that is allowed; with ``sign_only`` again in float64 where rounding hides a positive bound.
+        """
         size = max(1, self.batch() // 2)
-        parts = [self._prove(sub[k : k + size]) for k in range(0, len(sub), size)]
+        parts = [self._prove(sub[k : k + size], sign_only) for k in range(0, len(sub), size)]
         return torch.cat(parts) if parts else self.const[sub.task]
 
-    def _prove(self, sub: Subproblems) -> Tensor:
+    def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
+        if not self.engine.single:
+            return self._prove_in(sub, torch.float64)
+        value = self._prove_in(sub, torch.float32).double()
+        if sign_only:
+            doubt = (~(value > 0)).nonzero()[:, 0]
+            if len(doubt):
+                value[doubt] = self._prove_in(sub[doubt], torch.float64)
+        return value
+
+    def _prove_in(self, sub: Subproblems, dtype: torch.dtype) -> Tensor:
         m = len(sub)
-        own = Columns.of(sub, torch.float64)
-        theta, sign = sub.theta.double().clamp(min=0), sub.sign.double()
+        single = dtype == torch.float32
+        around = self.around.quick_lines if single else self.around.exact_lines
+        own = Columns.of(sub, dtype)
+        theta, sign = sub.theta.to(dtype).clamp(min=0), sub.sign.to(dtype)
         amount = -sign * theta[:, : sign.shape[1]]
         if sub.goal is not None:
-            amount = amount + sub.goal.double()
+            amount = amount + sub.goal.to(dtype)
         seen, pushes = {}, {}
-        for v, root in self.exact_lines.items():
+        for v, root in around.items():
             columns, neuron = self.index.columns[v], self.index.neuron[v][sub.task]
             shape = (m, *root.low.shape[1:])
             pairs = ((root.low, own.low), (root.up, own.up), (root.gap, own.gap))
             low, up, gap = (
-                t[sub.task].flatten(1).scatter(1, neuron, c[:, columns]).reshape(shape) for t, c in pairs
+                t[sub.task].flatten(1).scatter_(1, neuron, c[:, columns]).reshape(shape) for t, c in pairs
             )
             seen[v] = Lines(low, up, gap)
             pushes[v] = Push(neuron, amount[:, columns])
-        coeff, const = self.coeff[sub.task], self.const[sub.task]
+        coeff, const = self.coeff[sub.task].to(dtype), self.const[sub.task].to(dtype)
         if sub.goal is not None:
             coeff, const = coeff * theta[:, -1:], const * theta[:, -1]
         rows = Rows(self.way, sub.task, coeff, const)
-        return dual_value(self.engine.exact, self.box, rows, seen, seen=True, pushes=pushes, sizes=self.sizes)
+        network = self.engine.quick if single else self.engine.exact
+        box = self.around.quick_box if single else self.box
+        sizes = self.around.quick_sizes if single else self.around.sizes
+        return dual_value(network, box, rows, seen, seen=True, pushes=pushes, sizes=sizes)

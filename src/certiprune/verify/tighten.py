@@ -67,4 +67,4 @@ def _bound(
     theta = torch.nn.functional.pad(sub.theta, (0, 1), value=_MULTIPLIER)
     asked = Subproblems(sub.task, theta, sub.sign, sub.lower, sub.upper, goal)
     end = relaxation.ascend(asked, steps=steps, rates=rates, goal=float("inf"))
-    return relaxation.prove(asked.using(end.theta))
+    return relaxation.prove(asked.using(end.theta), sign_only=False)
