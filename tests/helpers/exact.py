@@ -157,7 +157,7 @@ def _regions(
     form, shift = row @ basis[:n], c + row @ const[:n]
     imposed = signs.get(e.place[k])
     for s in (1, -1) if imposed is None else (imposed,):
-        # s * (form @ x + shift) >= 0
+        # The sign s times what enters is not negative.
         below = np.vstack([known[0], -s * form]), np.append(known[1], s * shift)
         if _feasible(*below, e):
             a, b = basis.copy(), const.copy()

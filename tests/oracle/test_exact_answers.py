@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from helpers.exact import minimum
-from helpers.networks import KINDS, Source, random_box, random_margin, random_network
 
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
 from certiprune.net import Network
 from certiprune.verify import Budget, Cascade, Outcome, Problem, Reason, Stage, Verdict, decide, verify
 from certiprune.verify.bab import Settings
+from helpers.exact import minimum
+from helpers.networks import KINDS, Source, random_box, random_margin, random_network
 
 # Exact answers come from floating-point solvers; nearer to zero than this they say nothing.
 NEAR = 1e-6
