@@ -63,8 +63,7 @@ class Rows:
                     back = node.op.pull(c, shape)
             elif isinstance(node.op, Conv):
                 seen = window.through(node.op)
-                op = node.op
-                back = torch.nn.functional.conv_transpose2d(c, op.weight, None, op.stride, 0, 0, op.groups)
+                back = node.op.spread(c, seen.size, (0, 0))
             elif isinstance(node.op, Scale):
                 back = c * self.constant(node.op.scale, value, network)
             if seen is not None:

@@ -22,6 +22,8 @@ from torch import Tensor
 
 Shape = tuple[int, ...]
 
+_FEW = 3
+
 
 class Op(ABC):
     """One operation of the graph; ``fan_in`` is the longest sum that it takes, for rounding allowances."""
@@ -109,15 +111,18 @@ class Conv(Affine):
         return F.conv2d(x, self.weight, None, self.stride, self.padding, 1, self.groups)
 
     def pull(self, c: Tensor, shape: Shape) -> Tensor:
-        out = self.shape(shape)
-        extra = [
-            shape[1 + d]
-            - ((out[1 + d] - 1) * self.stride[d] - 2 * self.padding[d] + self.weight.shape[2 + d])
-            for d in (0, 1)
-        ]
-        return F.conv_transpose2d(
-            c, self.weight, None, self.stride, self.padding, (extra[0], extra[1]), self.groups
-        )
+        return self.spread(c, (shape[1], shape[2]), self.padding)
+
+    def spread(self, c: Tensor, size: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        """The transpose of the convolution with another ``padding``, for an input of ``size`` [h, w]."""
+        (sh, sw), (kh, kw) = self.stride, self.weight.shape[2:]
+        if self.groups == 1 and self.weight.shape[1] <= _FEW and sh * sw > 1:
+            # Libraries are slow at transposed convolutions to a few channels, as the first layer's: add up patches.
+            patches = torch.matmul(self.weight.flatten(1).T, c.flatten(2))
+            return F.fold(patches, size, (kh, kw), 1, padding, self.stride)
+        used = ((c.shape[2] - 1) * sh + kh - 2 * padding[0], (c.shape[3] - 1) * sw + kw - 2 * padding[1])
+        extra = (size[0] - used[0], size[1] - used[1])
+        return F.conv_transpose2d(c, self.weight, None, self.stride, padding, extra, self.groups)
 
     def offset(self) -> Tensor | None:
         return self.bias

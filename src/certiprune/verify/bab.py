@@ -51,7 +51,7 @@ class Settings:
     """
 
     batch: int = 256
-    steps: int = 8
+    steps: int = 6
     candidates: int = 1
     goal: float = 1e-4
     refresh: int = 4

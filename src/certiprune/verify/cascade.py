@@ -219,7 +219,8 @@ class _Group:
             if found.point is not None:
                 self._decide(k, Verdict.FALSIFIED, point=found.point, nodes=found.nodes)
             elif found.proved:
-                self.lower[k] = torch.where(self.lower[k] > 0, self.lower[k], found.lower)
+                searched = self._open_clauses()[k, self.problem.margin.clause]
+                self.lower[k] = torch.where(searched, found.lower, self.lower[k])
                 self.certify(only=k, nodes=found.nodes)
             else:
                 # The open subproblems' bounds are float32 and prove nothing: what the root proved is all there is.
