@@ -47,6 +47,8 @@ def decide_leaf(network: Network, box: Box, on: dict[int, Tensor], split: dict[i
     from scipy.optimize import linprog
 
     matrix, const = _affine_rows(network, on, split, rows, offset)
+    if not bool(matrix.isfinite().all() and const.isfinite().all()):
+        return LeafAnswer(False, box.centre[0], -np.inf)
     a, b = matrix.numpy(), const.numpy()
     low, high = box.lower[0].flatten().numpy(), box.upper[0].flatten().numpy()
     count, dims = a.shape
@@ -120,7 +122,8 @@ def _slack(network: Network, box: Box, on: dict[int, Tensor], split: dict[int, T
     for v, node in enumerate(network.nodes, start=1):
         args = [values[i] for i in node.inputs]
         if isinstance(node.op, Relu):
-            values.append(args[0] * on[v].to(args[0].dtype))
+            # What the output does not depend on has no sign, and does not matter.
+            values.append(args[0] * on[v].to(args[0].dtype) if v in on else args[0])
         elif isinstance(node.op, Affine):
             values.append(node.op.absolute().forward(args[0]))
         else:
