@@ -1,9 +1,8 @@
-"""Which neuron to split: how much its relaxation costs at the bound's minimiser.
+"""Which neuron to split: what its relaxation's intercept costs the bound.
 
-With coefficient c behind the neuron and entering value z at the minimiser of the current form, the form pays
-    c (relu(z) - low z)            where c > 0,
-    -c (up z + gap - relu(z))      where c < 0,
-which splitting brings to 0; the intercept  -min(c, 0) gap  is what BaBSR (Bunel et al. 2020) looks at first.
+With coefficient c behind the neuron, the bound pays  -min(c, 0) gap  for the upper line's intercept, which either split
+brings to 0: the part of BaBSR's score (Bunel et al. 2020) that decides. Where no intercept is paid, what the lower line
+costs at the minimiser, c (relu(z) - low z), breaks the tie.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from torch import Tensor
 from certiprune.bounds.optimise import Trace
 from certiprune.verify.relaxation import Columns, Relaxation, Subproblems
 
+_TIE = 1e-3
+
 
 def relaxation_cost(relaxation: Relaxation, sub: Subproblems, trace: Trace) -> Tensor:
     """The score [m, k] of each column: what its relaxation costs; -1 where a column cannot be split."""
@@ -23,12 +24,6 @@ def relaxation_cost(relaxation: Relaxation, sub: Subproblems, trace: Trace) -> T
         columns, index = relaxation.index.columns[v], neuron[sub.task]
         c = trace.coeff[v].flatten(1).gather(1, index)
         z = trace.entering[v].flatten(1).gather(1, index)
-        low, up, gap = own.low[:, columns], own.up[:, columns], own.gap[:, columns]
-        relu = z.clamp(min=0)
-        above = c.clamp(min=0) * (relu - low * z)
-        below = -c.clamp(max=0) * (torch.addcmul(gap, up, z) - relu)
-        parts.append(above.abs() + below.abs() - c.clamp(max=0) * gap)
-    if not parts:
-        return own.free
-    # Where float32 overflowed, any free neuron will do; what is not free must stay out.
-    return torch.where(own.free > 0, torch.cat(parts, 1).nan_to_num(0.0), -1.0)
+        lower_line = c.clamp(min=0) * (z.clamp(min=0) - own.low[:, columns] * z).abs()
+        parts.append(_TIE * lower_line - c.clamp(max=0) * own.gap[:, columns])
+    return torch.cat(parts, 1) * own.free + own.free - 1
