@@ -95,7 +95,7 @@ def test_scaling_the_rows_changes_no_answer(seed: int, factor: float) -> None:
 
 @pytest.mark.xfail(
     strict=True,
-    reason="the search's goal (1e-4) and the solver's tolerance (1e-7) are absolute; forms would have to be scaled first",
+    reason="the goal (1e-4) and the solver's tolerance (1e-7) are absolute; forms would have to be scaled first",
 )
 def test_scaling_the_rows_changes_no_work() -> None:
     """Tiny rows should be as easy as others: as many nodes, and none of them left open by a solver's tolerance."""

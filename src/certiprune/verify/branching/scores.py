@@ -26,4 +26,7 @@ def relaxation_cost(relaxation: Relaxation, sub: Subproblems, trace: Trace) -> T
         z = trace.entering[v].flatten(1).gather(1, index)
         lower_line = c.clamp(min=0) * (z.clamp(min=0) - own.low[:, columns] * z).abs()
         parts.append(_TIE * lower_line - c.clamp(max=0) * own.gap[:, columns])
-    return torch.cat(parts, 1) * own.free + own.free - 1
+    if not parts:
+        return own.free
+    # Where float32 overflowed any free neuron will do, but what is not free must stay out.
+    return torch.where(own.free > 0, torch.cat(parts, 1).nan_to_num(0.0), -1.0)
