@@ -78,7 +78,7 @@ def test_an_answer_does_not_depend_on_how_hard_each_stage_tries(seed: int) -> No
     expected = [holds(o) for o in answers(network, problem)]
     for how in (
         Cascade(attack_steps=0, attack_restarts=0, alpha_steps=0, tighten_steps=0),
-        Cascade(search=Settings(batch=3, candidates=4, refresh=1, refresh_steps=2)),
+        Cascade(search=Settings(batch=3, candidates=4, refresh=1, refresh_after=0, refresh_steps=2)),
         Cascade(search=Settings(batch=1)),
     ):
         assert [holds(o) for o in answers(network, problem, how=how)] == expected

@@ -27,13 +27,15 @@ NEAR = 1e-6
 SWEEP = int(os.environ.get("CERTIPRUNE_SWEEP", "1500"))
 
 BARE = {"attack_steps": 0, "attack_restarts": 0, "tighten_steps": 0, "alpha_steps": 0}
+# Every subproblem's neurons are bounded again under its splits and the negated property.
+OFTEN = {"refresh": 1, "refresh_after": 0, "refresh_layers": 0, "refresh_steps": 3}
 HOW = {
     "default": Cascade(),
     "bare": Cascade(**BARE, search=Settings(batch=2, steps=1)),
-    "no ascent": Cascade(**BARE, search=Settings(batch=7, steps=0, refresh=1000)),
-    "tight": Cascade(**BARE, search=Settings(batch=16, steps=3, candidates=3, refresh=1, refresh_steps=3)),
+    "no ascent": Cascade(**BARE, search=Settings(batch=7, steps=0)),
+    "tight": Cascade(**BARE, search=Settings(batch=16, steps=3, candidates=3, **OFTEN)),
     "leaves": Cascade(**BARE, search=Settings(batch=8, steps=2, goal=1e30)),
-    "tight leaves": Cascade(**BARE, search=Settings(batch=8, steps=2, goal=1e30, refresh=1)),
+    "tight leaves": Cascade(**BARE, search=Settings(batch=8, steps=2, goal=1e30, **OFTEN)),
     "alone": Cascade(group=1, attack_restarts=0, tighten_steps=3, alpha_steps=3),
 }
 # Where many ReLUs are open, searches that are hobbled take too long.
@@ -41,7 +43,7 @@ QUICK = [
     HOW["default"],
     HOW["alone"],
     Cascade(**BARE),
-    Cascade(**BARE, search=Settings(refresh=2, candidates=3)),
+    Cascade(**BARE, search=Settings(candidates=3, **OFTEN | {"refresh": 3})),
 ]
 
 
