@@ -47,8 +47,12 @@ class Engine:
 
     @property
     def single(self) -> bool:
-        """Whether float32 may prove: only where its sums are plain float32 sums (not TF32, no quick algorithms)."""
+        """Whether float32 may prove: only where its sums are plain float32 sums (not TF32, bfloat16 or Winograd's)."""
         plain = torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
+        backend = torch.backends.mkldnn
+        parts = [backend, *(getattr(backend, name, None) for name in ("conv", "matmul"))]
+        settings = [getattr(part, "fp32_precision", "ieee") for part in parts]
+        plain = plain and all(setting in ("ieee", "none") for setting in settings)
         return plain and self.quick.device.type == "cpu" and self.near
 
     @cached_property
