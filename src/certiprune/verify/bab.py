@@ -30,7 +30,7 @@ from certiprune.verify.tighten import tighten
 from certiprune.verify.witness import snap
 
 # A bound that was proved only where the property fails says "positive" and nothing about by how much.
-_POSITIVE = torch.finfo(torch.float64).tiny
+POSITIVE = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Search:
         done = tighten(self.relaxation, sub, chosen, steps=s.refresh_steps, rates=s.refresh_rates)
         question = self.question[nodes.task]
         if bool(done.empty.any()):
-            self.closed[question[done.empty]] = self.closed[question[done.empty]].clamp(max=_POSITIVE)
+            self.closed[question[done.empty]] = self.closed[question[done.empty]].clamp(max=POSITIVE)
         keep = (~done.empty).nonzero()[:, 0]
         if len(keep):
             sub, nodes = done.sub[keep], nodes[keep]
@@ -274,7 +274,7 @@ class Search:
         value = self.relaxation.prove(sub)
         proved = value > 0
         # Bounds of a scene made by tightening hold only where the property fails.
-        shown = torch.where(scene < len(self.relaxation), value, value.clamp(max=_POSITIVE))
+        shown = torch.where(scene < len(self.relaxation), value, value.clamp(max=POSITIVE))
         self.closed.scatter_reduce_(0, self.question[sub.task[proved]], shown[proved], "amin")
         return proved
 
@@ -320,7 +320,7 @@ class Search:
         )
         self.used_leaf[question] = True
         if answer.proved:
-            self.closed[question] = self.closed[question].clamp(max=_POSITIVE)
+            self.closed[question] = self.closed[question].clamp(max=POSITIVE)
             return
         self._falsify(answer.point, question)
         if question not in self.points:

@@ -24,7 +24,7 @@ from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
 from certiprune.core.rng import generator
 from certiprune.net.network import Network
-from certiprune.verify.bab import Search, Settings
+from certiprune.verify.bab import POSITIVE, Search, Settings
 from certiprune.verify.memory import allowance
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
@@ -194,13 +194,12 @@ class _Group:
         ranked = ranked.masked_fill(margin.clause != clause.unsqueeze(1), -torch.inf)
         row = ranked.argmax(1)
         where = live[question]
-        relaxation = Relaxation.of(
-            self.engine,
-            self.problem.box[where],
-            margin.matrix[question, row],
-            margin.offset[question, row],
-            pre[where],
-        )
+        coeff, const = margin.matrix[question, row], margin.offset[question, row]
+        # The search's goal is an absolute number: rows are brought to unit size, by powers of two, which is exact.
+        size = coeff.abs().amax(1).clamp(min=1e-100, max=1e100)
+        size = torch.exp2(size.log2().floor())
+        coeff, const = coeff / size.unsqueeze(1), const / size
+        relaxation = Relaxation.of(self.engine, self.problem.box[where], coeff, const, pre[where])
         search = Search(
             relaxation,
             question,
@@ -220,7 +219,8 @@ class _Group:
                 self._decide(k, Verdict.FALSIFIED, point=found.point, nodes=found.nodes)
             elif found.proved:
                 searched = self._open_clauses()[k, self.problem.margin.clause]
-                self.lower[k] = torch.where(searched, found.lower, self.lower[k])
+                least = float(size[question == found.item].min())
+                self.lower[k] = torch.where(searched, max(found.lower * least, POSITIVE), self.lower[k])
                 self.certify(only=k, nodes=found.nodes)
             else:
                 # The open subproblems' bounds are float32 and prove nothing: what the root proved is all there is.
