@@ -197,7 +197,8 @@ class _Group:
         coeff, const = margin.matrix[question, row], margin.offset[question, row]
         # The search's goal is an absolute number: rows are brought to unit size, by powers of two, which is exact.
         size = coeff.abs().amax(1).clamp(min=1e-100, max=1e100)
-        size = torch.exp2(size.log2().floor())
+        # Not by ``exp2``, whose results for many numbers at once are a rounding away from powers of two.
+        size = size / torch.frexp(size).mantissa
         coeff, const = coeff / size.unsqueeze(1), const / size
         relaxation = Relaxation.of(self.engine, self.problem.box[where], coeff, const, pre[where])
         search = Search(

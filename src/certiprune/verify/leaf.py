@@ -47,7 +47,8 @@ def decide_leaf(network: Network, box: Box, on: dict[int, Tensor], split: dict[i
     from scipy.optimize import linprog
 
     # The solver's tolerances are absolute; a common positive factor (a power of two, exact) changes no answer.
-    size = rows.abs().amax().clamp(min=1e-100, max=1e100).log2().floor().exp2()
+    size = rows.abs().amax().clamp(min=1e-100, max=1e100)
+    size = size / torch.frexp(size).mantissa
     rows, offset = rows / size, offset / size
 
     matrix, const = _affine_rows(network, on, split, rows, offset)
