@@ -96,10 +96,11 @@ def verify(
         model: a module in which normalisation is a layer, a ``Network``, an ONNX file or a checkpoint.
         images: [n, *shape], within ``domain``.
         labels: [n], the class that should win.
-        eps: L-infinity radius in input units: a number, a fraction such as ``"2/255"``, or one number per
-        image. timeout: seconds that one image may take before it is given up as ``unknown``. nodes:
-        subproblems that one image may take; None for no limit. domain: the smallest and largest value of a
-        pixel. device: ``cpu`` or ``cuda``.
+        eps: L-infinity radius in input units: a number, a fraction such as ``"2/255"``, or one number per image.
+        timeout: seconds that one image may take before it is given up as ``unknown``.
+        nodes: subproblems that one image may take; None for no limit.
+        domain: the smallest and largest value of a pixel.
+        device: ``cpu`` or ``cuda``.
 
     Returns:
         One outcome per image, in the images' order. CERTIFIED is a proof; FALSIFIED comes with a point that

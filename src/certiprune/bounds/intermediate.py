@@ -3,7 +3,7 @@
 Each neuron with an interval l < 0 < u gets two forms, z and -z, bounded over its window of the network (``window.py``);
 layers behind use the bounds found before them. With ``steps`` the forms' slopes are optimised, each form its own
 (alpha-CROWN, Xu et al. 2021, with slopes that are not shared between neurons). Every bound that is kept was
-computed by the trusted ``dual_value`` in float64 with its rounding.
+computed by the trusted ``dual_value`` with its rounding subtracted, in float32 where ``Engine.single`` allows it.
 """
 
 from __future__ import annotations

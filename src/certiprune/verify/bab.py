@@ -1,11 +1,11 @@
 """Branch and bound over the signs of unstable ReLUs, for many questions in one frontier.
 
 Each clause of each open question is a task. A task is proved when none of its subproblems is open: every leaf of its
-tree was closed by the trusted bound (or the exact linear program) in float64. A question is certified when all of its
+tree was closed by the trusted bound or by the exact linear program. A question is certified when all of its
 tasks are proved, and nowhere else. A point that violates a property, replayed, falsifies its question at once.
 
-Every few levels a subproblem's deep neurons are bounded again under its splits and the negated property
-(``tighten.py``); such bounds hold for its whole subtree.
+Where ``Settings.refresh_after`` asks for it, a subproblem's costliest neurons are bounded again every few levels, under
+its splits and the negated property (``tighten.py``); such bounds hold for its whole subtree.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class _Group:
         value = value + torch.einsum("nro,no->nr", matrix.clamp(max=0), high) + self.problem.margin.offset
         size = torch.einsum("nro,no->nr", matrix.abs(), torch.maximum(low.abs(), high.abs()))
         size = size + self.problem.margin.offset.abs()
-        self._raise(torch.arange(len(value)), value - 1e-13 * matrix.shape[-1] * size)
+        self.lower = torch.fmax(self.lower, value - 1e-13 * matrix.shape[-1] * size)
         self.certify()
         return pre
 
@@ -128,7 +128,7 @@ class _Group:
         return self._bound(pre, 0, 0)
 
     def alpha(self, pre: PreActivation | None) -> PreActivation:
-        """Optimised slopes: for the clauses, then for the neurons behind them, then for the clauses again."""
+        """Optimised slopes: for the neurons that are unstable, then for the open clauses."""
         return self._bound(pre, self.how.tighten_steps, self.how.alpha_steps)
 
     def _bound(self, pre: PreActivation | None, tighten: int, steps: int) -> PreActivation:
@@ -249,9 +249,6 @@ class _Group:
 
     def _clause_lower(self) -> Tensor:
         return self.problem.margin.clause_values(self.lower)
-
-    def _raise(self, item: Tensor, value: Tensor) -> None:
-        self.lower[item] = torch.fmax(self.lower[item], value)
 
     def _decide(
         self,

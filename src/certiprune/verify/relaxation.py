@@ -66,11 +66,6 @@ class Subproblems:
         open_ends = (self.lower < 0) & (self.upper > 0)
         return open_ends.to(self.theta.dtype) * (1 - self.sign.abs())
 
-    def ends(self) -> tuple[Tensor, Tensor]:
-        """The bounds with the splits imposed."""
-        lower = torch.maximum(self.lower, torch.where(self.sign > 0, 0.0, -torch.inf))
-        return lower, torch.minimum(self.upper, torch.where(self.sign < 0, 0.0, torch.inf))
-
 
 @dataclass(frozen=True)
 class Columns:
