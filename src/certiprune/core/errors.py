@@ -1,5 +1,8 @@
 """The errors that a user's input can cause; the command line prints them on one line and exits with status 2."""
 
+import difflib
+from collections.abc import Collection
+
 
 class CertipruneError(Exception):
     """Something a user can mend: the message says what was wrong, where, and what to do."""
@@ -23,3 +26,12 @@ class ConfigError(CertipruneError):
 
 class LoweringError(ModelError):
     """The bounded network does not compute what the model computes."""
+
+
+def hint(word: str, valid: Collection[str], *, cutoff: float = 0.6) -> str:
+    """The end of an error about an unknown ``word``: the nearest of ``valid``, or all of them.
+
+    ``cutoff`` in [0, 1] is how alike two words must be (``difflib``).
+    """
+    near = difflib.get_close_matches(word, valid, n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(valid) or 'none'}"

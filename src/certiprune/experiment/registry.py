@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
 from certiprune import data
-from certiprune.core.errors import CertipruneError, ConfigError
+from certiprune.core.errors import CertipruneError, ConfigError, hint
 from certiprune.experiment.config import Experiment
 from certiprune.net import zoo
 from certiprune.prune import scores
@@ -38,9 +37,7 @@ def fill_in(experiment: Experiment, name: str) -> Experiment:
 
 def _known(word: str, names: Sequence[str], place: str, what: str) -> None:
     if word not in names:
-        close = difflib.get_close_matches(word, names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"
-        raise ConfigError(f"{place}: there is no {what} {word!r}; {hint}")
+        raise ConfigError(f"{place}: there is no {what} {word!r}; {hint(word, names)}")
 
 
 def _options(build: Callable[..., Any], word: str, given: dict[str, Any], place: str) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 
-from certiprune.core.errors import CertipruneError, InputError
+from certiprune.core.errors import CertipruneError, InputError, hint
 
 
 class TrainingError(CertipruneError):
@@ -14,6 +13,4 @@ class TrainingError(CertipruneError):
 
 def unknown(kind: str, name: str, valid: Collection[str]) -> InputError:
     """The error for a ``name`` that is none of ``valid``; it names the nearest one."""
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(valid) or 'none'}"
-    return InputError(f"there is no {kind} called {name!r}; {hint}")
+    return InputError(f"there is no {kind} called {name!r}; {hint(name, valid, cutoff=0.4)}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from types import MappingProxyType
 
 import torch
 from torch import nn
 
-from certiprune.core.errors import ModelError
+from certiprune.core.errors import ModelError, hint
 from certiprune.core.rng import generator as seeded
 from certiprune.net.zoo import cnn7, cnn_b, cnn_small, mlp, resnet
 from certiprune.net.zoo.initial import initialise_
@@ -47,9 +46,7 @@ def build(spec: ModelSpec, *, generator: torch.Generator | None = None) -> nn.Se
         ModelError: no such network, or the images are too small for it.
     """
     if spec.name not in _BUILDERS:
-        near = difflib.get_close_matches(spec.name, _BUILDERS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(_BUILDERS)}"
-        raise ModelError(f"there is no model called {spec.name!r}; {hint}")
+        raise ModelError(f"there is no model called {spec.name!r}; {hint(spec.name, _BUILDERS, cutoff=0.4)}")
     with torch.random.fork_rng(devices=[]):
         layers = _BUILDERS[spec.name](spec)
     model = nn.Sequential()
