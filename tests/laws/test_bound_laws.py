@@ -21,7 +21,8 @@ from certiprune.core.margin import Margin
 from certiprune.core.rng import generator
 from certiprune.net import Network
 from certiprune.net.build import Builder
-from certiprune.verify.relaxation import Relaxation, Subproblems
+from certiprune.verify.relaxation import LayeredRelaxation, Relaxation
+from certiprune.verify.subproblem import Subproblems
 from certiprune.verify.tighten import tighten
 from helpers.exact import by_enumeration, encode
 from helpers.networks import KINDS, Source, random_box, random_network, random_points
@@ -165,7 +166,7 @@ def subproblems(seed: int, count: int) -> tuple[Network, Relaxation, Subproblems
     with torch.no_grad():
         pre = preactivations(engine, box)
     coeff = source.normal(1, network.outputs)
-    relaxation = Relaxation.of(engine, box, coeff, source.normal(1), pre)
+    relaxation = LayeredRelaxation.of(engine, box, coeff, source.normal(1), pre)
     root = relaxation.root()
     sub = root[torch.zeros(count, dtype=torch.int64)]
     sign = source.normal(count, relaxation.width).sign() * (source.uniform(count, relaxation.width) < 0.4)
@@ -214,7 +215,7 @@ def test_the_ascent_follows_the_gradient_of_the_proved_value(seed: int) -> None:
     _, relaxation, sub = subproblems(seed, 1)
     # What is not positive in float32 is worked out in float64, and only this is exact enough for differences.
     relaxation = replace(relaxation, const=relaxation.const - 1e3)
-    walker, parameters = relaxation.walker(sub), relaxation.parameters(sub)
+    walker, parameters = relaxation.walker(sub), sub.parameters()
     gradient = walker.gradient(walker.walk(walker.set(parameters)), parameters)[0].double()
     moving = ((sub.free > 0) | (sub.sign != 0))[0].nonzero()[:, 0]
     if len(moving) == 0:

@@ -17,7 +17,7 @@ from certiprune.net import Network
 from certiprune.net.build import Builder
 from certiprune.net.ops import Dense, Relu
 from certiprune.verify import Budget, Verdict, decide
-from certiprune.verify.relaxation import Relaxation
+from certiprune.verify.relaxation import LayeredRelaxation, Relaxation
 from helpers.networks import F64, Source, single
 
 SEEDS = st.integers(0, 10_000)
@@ -93,7 +93,7 @@ def test_bounds_hold_exactly_for_wild_weights(seed: int) -> None:
     with torch.no_grad():
         found = [interval(network, box)[0], preactivations(engine, box), preactivations(engine, box, steps=3)]
         forms = source.normal(1, 2)
-        relaxation = Relaxation.of(engine, box, forms, wild(source, 1), found[1])
+        relaxation = LayeredRelaxation.of(engine, box, forms, wild(source, 1), found[1])
         proved = [
             Fraction(float(relaxation.prove(relaxation.root(), sign_only=sign_only)))
             for sign_only in (True, False)

@@ -146,14 +146,14 @@ class Walker:
         for v in rows.plan.order:
             c = form.pop(v)
             if v == 0:
-                minimiser = torch.lerp(self.high_end, self.low_end, _positive(c))
+                minimiser = torch.lerp(self.high_end, self.low_end, positive(c))
                 break
             node = network.node(v)
             if isinstance(node.op, Relu):
                 here = self.lines[v]
-                positive = _positive(c)
-                slope = torch.lerp(here.up, here.low, positive)
-                slopes[v] = slope, torch.addcmul(here.gap, here.gap, positive, value=-1)
+                above = positive(c)
+                slope = torch.lerp(here.up, here.low, above)
+                slopes[v] = slope, torch.addcmul(here.gap, here.gap, above, value=-1)
                 coeff[v] = c
                 back = c * slope
                 if v in pushes:
@@ -215,7 +215,7 @@ class Walker:
         return total if parameters.sign is not None else total * parameters.free
 
 
-def _positive(c: Tensor) -> Tensor:
+def positive(c: Tensor) -> Tensor:
     """1.0 where ``c`` is above 0, else 0.0 (a comparison into floats: several times quicker than ``where``)."""
     return torch.gt(c, 0, out=torch.empty_like(c))
 

@@ -121,6 +121,14 @@ class Rows:
         assert self.position is not None
         return inner.take(x, torch.arange(len(x), device=x.device), self.position)
 
+    def whole(self, c: Tensor, value: int, network: Network) -> Tensor:
+        """Coefficients ``c`` over what the forms see of ``value``, laid out over all of it."""
+        window = self.plan.windows[value]
+        if window is None:
+            return c
+        assert self.position is not None
+        return window.spread(c, self.position, network.shapes[value])
+
     def constant(self, t: Tensor, value: int, network: Network) -> Tensor:
         """What the forms see of a constant that broadcasts to ``value``; outside of the value it is zero."""
         if self.plan.windows[value] is None:

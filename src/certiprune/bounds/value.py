@@ -72,11 +72,11 @@ def dual_value(
     precision = rows.coeff.dtype
     # Every value adds once to ``total`` or to the coefficients of another, so all sums grow by the way's length.
     steps = len(rows.plan.order)
-    error = total.abs() * gamma(steps, precision) + _UNDERFLOW
+    error = total.abs() * gamma(steps, precision) + UNDERFLOW
 
     def lose(value: int, c: Tensor, terms: int) -> None:
         if sizes is not None:
-            lost = ((c.abs() + _UNDERFLOW) * rows.take(sizes[value], value)).flatten(1).sum(1)
+            lost = ((c.abs() + UNDERFLOW) * rows.take(sizes[value], value)).flatten(1).sum(1)
             error.add_(lost, alpha=gamma(terms + steps, precision))
 
     for v in rows.plan.order:
@@ -107,7 +107,7 @@ def dual_value(
             b = node.op.offset()
             if b is not None:
                 total = total + _sum(c * rows.constant(b, v, network))
-            lose(v, c, _terms(c) + _pulled(node.op))
+            lose(v, c, _terms(c) + pulled_terms(node.op))
         for i, back in rows.pull(network, v, c):
             _gather(form, i, back)
     return total - 2 * error if sizes is not None else total
@@ -115,7 +115,7 @@ def dual_value(
 
 # Products too small for the precision lose up to 2^-126 (float32) each: of a form's value, or of a coefficient. Times
 # ``gamma``, which is above 2^-21 there, this is more than 2^-126 for each term of a sum of less than 2^20.
-_UNDERFLOW = 1e-25
+UNDERFLOW = 1e-25
 
 
 def _sum(t: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def _terms(t: Tensor) -> int:
     return sum(t.shape[1:])
 
 
-def _pulled(op: Affine) -> int:
+def pulled_terms(op: Affine) -> int:
     """How many terms ``op.pull`` adds up in one entry."""
     if isinstance(op, Conv):
         out, _, kh, kw = op.weight.shape

@@ -25,7 +25,8 @@ from certiprune.verify.frontier import Frontier, Nodes, Scenes
 from certiprune.verify.leaf import decide_leaf
 from certiprune.verify.outcome import Reason, Stage
 from certiprune.verify.problem import Budget
-from certiprune.verify.relaxation import Relaxation, Subproblems
+from certiprune.verify.relaxation import Relaxation
+from certiprune.verify.subproblem import Subproblems
 from certiprune.verify.tighten import tighten
 from certiprune.verify.witness import snap
 
@@ -300,13 +301,15 @@ class Search:
         relaxation = self.relaxation
         sub = self._subproblems(node)
         on, imposed = {}, {}
-        for v in relaxation.index.neuron:
-            columns, neuron = relaxation.index.columns[v], relaxation.index.neuron[v][task]
-            lower = relaxation.pre.lower[v][task]
-            # A neuron that tightening made stable is so only where the property fails: its sign is a constraint, too.
-            ends = torch.where(sub.lower[0, columns] >= 0, 1, -1)
-            fixed = torch.where(sub.sign[0, columns] == 0, ends, sub.sign[0, columns].long())
-            sign = torch.zeros(lower.numel(), dtype=torch.int64).scatter(0, neuron, fixed)
+        for v, ends in relaxation.pre.lower.items():
+            lower = ends[task]
+            sign = torch.zeros(lower.numel(), dtype=torch.int64)
+            if v in relaxation.index.neuron:
+                columns, neuron = relaxation.index.columns[v], relaxation.index.neuron[v][task]
+                # What tightening made stable is so only where the property fails: its sign is a constraint, too.
+                stable = torch.where(sub.lower[0, columns] >= 0, 1, -1)
+                fixed = torch.where(sub.sign[0, columns] == 0, stable, sub.sign[0, columns].long())
+                sign.scatter_(0, neuron, fixed)
             imposed[v] = sign.reshape(lower.shape)
             on[v] = torch.where(imposed[v] == 0, lower >= 0, imposed[v] > 0)
         rows = (self.margin.clause == int(self.clause[task])).nonzero()[:, 0]

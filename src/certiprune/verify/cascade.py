@@ -8,6 +8,7 @@ for the whole box by the trusted bound, or by a tree of subproblems that is clos
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from certiprune.bounds.intermediate import Around, Engine, OutOfTime, form_bound
 from certiprune.bounds.interval import interval
 from certiprune.bounds.optimise import Rates
 from certiprune.bounds.preact import PreActivation
+from certiprune.bounds.reduced import reduce, walk_cost
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
 from certiprune.core.rng import generator
@@ -28,7 +30,7 @@ from certiprune.verify.bab import POSITIVE, Search, Settings
 from certiprune.verify.memory import allowance
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
-from certiprune.verify.relaxation import Relaxation
+from certiprune.verify.relaxation import LayeredRelaxation, ReducedRelaxation, Relaxation
 from certiprune.verify.witness import snap
 
 Replay = Callable[[Tensor], Tensor]
@@ -185,8 +187,19 @@ class _Group:
         return pre
 
     def branch(self, pre: PreActivation) -> Iterator[Outcome]:
-        """Branch and bound on what is left."""
-        live = self.live.nonzero()[:, 0]
+        """Branch and bound on what is left: reduced forms one question at a time, the others together."""
+        together = []
+        for k in self.live.nonzero()[:, 0].tolist():
+            if _reducible(self.engine, pre[slice(k, k + 1)]):
+                yield from self._search(torch.tensor([k]), pre, reduced=True)
+            else:
+                together.append(k)
+        if together:
+            yield from self._search(torch.tensor(together), pre, reduced=False)
+
+    def _search(self, live: Tensor, pre: PreActivation, *, reduced: bool) -> Iterator[Outcome]:
+        """Branch and bound on the questions ``live``; with ``reduced``, on one, in its reduced form."""
+        start = time.perf_counter()
         margin = self.problem.margin[live]
         question, clause = self._open_clauses()[live].nonzero().unbind(1)
         # A clause of several rows is stood for by its most promising one; exact leaves look at all of them.
@@ -200,7 +213,14 @@ class _Group:
         # Not by ``exp2``, whose results for many numbers at once are a rounding away from powers of two.
         size = size / torch.frexp(size).mantissa
         coeff, const = coeff / size.unsqueeze(1), const / size
-        relaxation = Relaxation.of(self.engine, self.problem.box[where], coeff, const, pre[where])
+        tasks = self.engine, self.problem.box[where], coeff, const, pre[where]
+        relaxation: Relaxation
+        if reduced:
+            form = reduce(self.engine, self.problem.box[live], pre[live])
+            relaxation = ReducedRelaxation.of(*tasks, form)
+        else:
+            relaxation = LayeredRelaxation.of(*tasks)
+        self.seconds[live] += (time.perf_counter() - start) / len(live)
         search = Search(
             relaxation,
             question,
@@ -296,6 +316,19 @@ class _Group:
         """When the questions that are open have used up their time."""
         left = (self.budget.seconds - self.seconds[self.live]).clamp(min=0)
         return time.perf_counter() + float(left.sum())
+
+
+# How many multiply-adds of the reduced form's matrix products take as long as one of a walk through the network.
+_MATRIX = 4
+
+
+def _reducible(engine: Engine, pre: PreActivation) -> bool:
+    """Whether the reduced form of the one box of ``pre`` is quicker than walks through the network."""
+    ends = [*pre.lower.values(), *pre.upper.values()]
+    if any(not bool(t.isfinite().all()) for t in ends):
+        return False
+    inputs = math.prod(engine.exact.input_shape)
+    return int(walk_cost(pre, inputs)) < _MATRIX * engine.exact.cost()
 
 
 def _put(pre: PreActivation, index: Tensor, better: PreActivation) -> PreActivation:

@@ -1,96 +1,32 @@
 """The relaxation of a group of tasks, prepared so that subproblems are bounded in one batch.
 
-A task asks whether a form over the outputs is positive on a box. A subproblem of it is a part of the box: a sign for
-some of the unstable neurons, and bounds on what enters each of them that hold wherever in that part the form is not
-positive (``tighten.py``). Its parameters are one row of numbers: slopes of free neurons, multipliers of split ones
-(``bounds/optimise.py``).
+``LayeredRelaxation`` walks through the whole network, for tasks about many boxes at once; ``ReducedRelaxation`` through the
+unstable neurons of one box (``bounds/reduced.py``). Both give the same values; the search does not know which it uses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from certiprune.bounds.intermediate import Around, Engine
-from certiprune.bounds.optimise import Ascended, Index, Parameters, Rates, Trace, Walker, ascend
+from certiprune.bounds.optimise import Ascended, Index, Rates, Trace, Walker, ascend
 from certiprune.bounds.preact import PreActivation
-from certiprune.bounds.relax import Lines, chord
+from certiprune.bounds.reduced import Reduced, reduced_value
+from certiprune.bounds.reduced_walker import Own, Quick, ReducedWalker
+from certiprune.bounds.relax import Lines
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.value import Push, dual_value
 from certiprune.bounds.window import Plan, plan
 from certiprune.core.box import Box, round_down, round_up
+from certiprune.verify.subproblem import Columns, Subproblems
 
 
 @dataclass(frozen=True)
-class Subproblems:
-    """``m`` subproblems; columns ``k`` are the tasks' unstable neurons.
-
-    Attributes:
-        task: [m] int64.
-        theta: [m, k] float32 parameters to start from.
-        sign: [m, k] float32: -1 split off, 0 free, +1 split on.
-        lower, upper: [m, k] float32, bounds on what enters each column's neuron.
-        goal: None, or [m, k] float32: bound ``goal @ z`` over the entering values z of the columns' neurons where
-            the form is not positive, instead of the form; ``theta`` then has one column more, the form's multiplier.
-    """
-
-    task: Tensor
-    theta: Tensor
-    sign: Tensor
-    lower: Tensor
-    upper: Tensor
-    goal: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.task)
-
-    def __getitem__(self, keep: Tensor | slice) -> Subproblems:
-        return Subproblems(
-            self.task[keep],
-            self.theta[keep],
-            self.sign[keep],
-            self.lower[keep],
-            self.upper[keep],
-            None if self.goal is None else self.goal[keep],
-        )
-
-    def using(self, theta: Tensor) -> Subproblems:
-        """The same subproblems with other parameters."""
-        return replace(self, theta=theta)
-
-    @property
-    def free(self) -> Tensor:
-        """[m, k] 1.0 where a column's neuron is unstable and not split, else 0.0."""
-        open_ends = (self.lower < 0) & (self.upper > 0)
-        return open_ends.to(self.theta.dtype) * (1 - self.sign.abs())
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The lines of the columns' neurons, all [m, k], as the subproblems see them."""
-
-    low: Tensor
-    up: Tensor
-    gap: Tensor
-    free: Tensor
-
-    @staticmethod
-    def of(sub: Subproblems, dtype: torch.dtype) -> Columns:
-        """Lines from each subproblem's own bounds and splits; the lower slope of a free neuron is its parameter."""
-        free = sub.free.to(dtype)
-        lower, upper = sub.lower.to(dtype), sub.upper.to(dtype)
-        sign = sub.sign.to(dtype)
-        # On: split on, or not split and stable on. Everything else that is not free is off.
-        on = sign.clamp(min=0) + (1 - sign.abs()) * (lower >= 0).to(dtype)
-        theta = sub.theta[:, : sign.shape[1]].to(dtype).clamp(0, 1)
-        up = free * chord(lower, upper)
-        return Columns(free * theta + on, up + on, -lower.clamp(max=0) * up, free)
-
-
-@dataclass(frozen=True)
-class Relaxation:
+class Relaxation(ABC):
     """``t`` tasks with their root bounds; columns ``k`` are unstable neurons, ReLU by ReLU, padded to equal length.
 
     Attributes:
@@ -107,13 +43,80 @@ class Relaxation:
     coeff: Tensor
     const: Tensor
     pre: PreActivation
-    way: Plan
     index: Index
+
+    @abstractmethod
+    def batch(self) -> int:
+        """Subproblems that fit in the engine's memory at once."""
+
+    @abstractmethod
+    def walker(self, sub: Subproblems) -> Walker | ReducedWalker:
+        """The subproblems' forms with their own lines (float32)."""
+
+    @abstractmethod
+    def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
+        """The coefficients behind each column's neuron, and what enters it, both [m, k], as ``trace`` has them."""
+
+    @abstractmethod
+    def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
+        """Rigorous lower bounds [m] (float64)."""
+
+    def __len__(self) -> int:
+        return len(self.box)
+
+    @property
+    def width(self) -> int:
+        return sum(t.shape[1] for t in self.index.neuron.values())
+
+    def root(self) -> Subproblems:
+        """Each task's whole box, unsplit, with CROWN's parameters."""
+
+        def columns(of: dict[int, Tensor]) -> Tensor:
+            parts = [of[v].flatten(1).gather(1, neuron) for v, neuron in self.index.neuron.items()]
+            return torch.cat(parts, 1) if parts else self.coeff.new_zeros(len(self), 0)
+
+        lower = round_down(columns(dict(self.pre.lower)), torch.float32)
+        upper = round_up(columns(dict(self.pre.upper)), torch.float32)
+        # CROWN's lower slope; a stable column's is what its line is.
+        theta = ((lower >= 0) | ((upper > 0) & (upper > -lower))).float()
+        task = torch.arange(len(self), device=self.coeff.device)
+        return Subproblems(task, theta, torch.zeros_like(theta), lower, upper)
+
+    def ascend(self, sub: Subproblems, *, steps: int, rates: Rates, goal: float) -> Ascended:
+        """Raise the subproblems' bounds until they exceed ``goal``."""
+        return ascend(self.walker(sub), sub.parameters(), steps=steps, rates=rates, goal=goal)
+
+    def quick_value(self, sub: Subproblems) -> Trace:
+        """The subproblems' bounds as they stand, in float32."""
+        walker = self.walker(sub)
+        return walker.walk(walker.set(sub.parameters()))
+
+    def prove(self, sub: Subproblems, *, sign_only: bool = True) -> Tensor:
+        """Rigorous lower bounds [m] (float64), by the trusted functions.
+
+        With ``sign_only`` it does not matter how far below 0 a bound is that is not positive.
+        """
+        size = max(1, self.batch() // 2)
+        parts = [self._prove(sub[k : k + size], sign_only) for k in range(0, len(sub), size)]
+        return torch.cat(parts) if parts else self.const[sub.task]
+
+
+@dataclass(frozen=True)
+class LayeredRelaxation(Relaxation):
+    """Bounds by walks through the whole network: for boxes of any kind, any number of them.
+
+    Attributes:
+        way, around, quick_coeff: what the walks need.
+    """
+
+    way: Plan
     around: Around
     quick_coeff: Tensor
 
     @staticmethod
-    def of(engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation) -> Relaxation:
+    def of(
+        engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation
+    ) -> LayeredRelaxation:
         """Prepare the tasks from sound pre-activation bounds of their boxes."""
         network = engine.exact
         way = plan(network, network.output)
@@ -126,49 +129,13 @@ class Relaxation:
             order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
             columns[v], neuron[v] = slice(at, at + width), order.contiguous()
             at += width
-        return Relaxation(
-            engine,
-            box,
-            coeff,
-            const,
-            pre,
-            way,
-            Index(columns, neuron),
-            around,
-            coeff.float(),
-        )
-
-    def __len__(self) -> int:
-        return len(self.box)
-
-    @property
-    def width(self) -> int:
-        return sum(t.shape[1] for t in self.index.neuron.values())
-
-    def root(self) -> Subproblems:
-        """Each task's whole box, unsplit, with CROWN's parameters."""
-        task = torch.arange(len(self), device=self.coeff.device)
-
-        def columns(of: dict[int, Tensor]) -> Tensor:
-            parts = [of[v].flatten(1).gather(1, neuron) for v, neuron in self.index.neuron.items()]
-            return torch.cat(parts, 1) if parts else self.coeff.new_zeros(len(self), 0)
-
-        lower, upper = columns(dict(self.pre.lower)), columns(dict(self.pre.upper))
-        theta = columns({v: t.low for v, t in self.around.quick_lines.items()}).float()
-        return Subproblems(
-            task,
-            theta,
-            torch.zeros_like(theta),
-            round_down(lower, torch.float32),
-            round_up(upper, torch.float32),
-        )
+        index = Index(columns, neuron)
+        return LayeredRelaxation(engine, box, coeff, const, pre, index, way, around, coeff.float())
 
     def batch(self) -> int:
-        """Subproblems that fit in the engine's memory at once."""
         return max(1, self.engine.memory // (self.way.numel(self.engine.exact) * 48 + self.width * 80))
 
     def walker(self, sub: Subproblems) -> Walker:
-        """The subproblems' forms with their own lines (float32)."""
         own = Columns.of(sub, torch.float32)
         seen = {}
         for v, root in self.around.quick_lines.items():
@@ -183,34 +150,16 @@ class Relaxation:
         index = Index(self.index.columns, {v: t[sub.task] for v, t in self.index.neuron.items()})
         return Walker(self.engine.quick, self.around.quick_box, rows, seen, index)
 
-    @staticmethod
-    def parameters(sub: Subproblems) -> Parameters:
-        """The subproblems' parameters; a stable column holds its slope, which nothing moves."""
-        theta = sub.theta.clone()
-        stable = (1 - sub.free) * (1 - sub.sign.abs())
-        width = sub.sign.shape[1]
-        theta[:, :width] = torch.lerp(theta[:, :width], (sub.lower >= 0).float(), stable)
-        return Parameters(theta, sub.sign, sub.free, sub.goal)
-
-    def ascend(self, sub: Subproblems, *, steps: int, rates: Rates, goal: float) -> Ascended:
-        """Raise the subproblems' bounds until they exceed ``goal``."""
-        return ascend(self.walker(sub), self.parameters(sub), steps=steps, rates=rates, goal=goal)
-
-    def quick_value(self, sub: Subproblems) -> Trace:
-        """The subproblems' bounds as they stand, in float32."""
-        walker = self.walker(sub)
-        return walker.walk(walker.set(self.parameters(sub)))
-
-    def prove(self, sub: Subproblems, *, sign_only: bool = True) -> Tensor:
-        """Rigorous lower bounds [m] (float64), by the trusted function.
-
-        In float32 where that is allowed; with ``sign_only`` again in float64 where rounding hides a positive bound.
-        """
-        size = max(1, self.batch() // 2)
-        parts = [self._prove(sub[k : k + size], sign_only) for k in range(0, len(sub), size)]
-        return torch.cat(parts) if parts else self.const[sub.task]
+    def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
+        c, z = [], []
+        for v, neuron in self.index.neuron.items():
+            index = neuron[sub.task]
+            c.append(trace.coeff[v].flatten(1).gather(1, index))
+            z.append(trace.entering[v].flatten(1).gather(1, index))
+        return (torch.cat(c, 1), torch.cat(z, 1)) if c else (sub.free, sub.free)
 
     def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
+        # In float32 where that is allowed; again in float64 where rounding hides a positive bound.
         if not self.engine.single:
             return self._prove_in(sub, torch.float64)
         value = self._prove_in(sub, torch.float32).double()
@@ -225,10 +174,7 @@ class Relaxation:
         single = dtype == torch.float32
         around = self.around.quick_lines if single else self.around.exact_lines
         own = Columns.of(sub, dtype)
-        theta, sign = sub.theta.to(dtype).clamp(min=0), sub.sign.to(dtype)
-        amount = -sign * theta[:, : sign.shape[1]]
-        if sub.goal is not None:
-            amount = amount + sub.goal.to(dtype)
+        amount = sub.pushes(dtype)
         seen, pushes = {}, {}
         for v, root in around.items():
             columns, neuron = self.index.columns[v], self.index.neuron[v][sub.task]
@@ -241,9 +187,62 @@ class Relaxation:
             pushes[v] = Push(neuron, amount[:, columns])
         coeff, const = self.coeff[sub.task].to(dtype), self.const[sub.task].to(dtype)
         if sub.goal is not None:
-            coeff, const = coeff * theta[:, -1:], const * theta[:, -1]
+            weight = sub.theta[:, -1].to(dtype).clamp(min=0)
+            coeff, const = coeff * weight.unsqueeze(1), const * weight
         rows = Rows(self.way, sub.task, coeff, const)
         network = self.engine.quick if single else self.engine.exact
         box = self.around.quick_box if single else self.box
         sizes = self.around.quick_sizes if single else self.around.sizes
         return dual_value(network, box, rows, seen, seen=True, pushes=pushes, sizes=sizes)
+
+
+@dataclass(frozen=True)
+class ReducedRelaxation(Relaxation):
+    """Bounds by walks through the reduced form, for tasks about one box; proofs are in float64.
+
+    Attributes:
+        reduced: the box's reduced form.
+        quick: the same in float32.
+        form, start: [t, inputs + unstable] and [t], float32: the tasks' forms over [x, h_1, h_2, ...].
+    """
+
+    reduced: Reduced
+    quick: Quick
+    form: Tensor
+    start: Tensor
+
+    @staticmethod
+    def of(
+        engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation, reduced: Reduced
+    ) -> ReducedRelaxation:
+        """Prepare ``t`` tasks about the box that ``reduced`` is about, given ``t`` times in ``box`` and ``pre``."""
+        columns = {layer.relu: layer.columns for layer in reduced.layers}
+        neuron = {layer.relu: layer.neuron.expand(len(box), -1) for layer in reduced.layers}
+        form, start = coeff @ reduced.out.matrix, coeff @ reduced.out.const + const
+        quick = Quick.of(engine, reduced)
+        index = Index(columns, neuron)
+        return ReducedRelaxation(
+            engine, box, coeff, const, pre, index, reduced, quick, form.float(), start.float()
+        )
+
+    def batch(self) -> int:
+        # Forms, coefficients and values; a dozen numbers for each neuron's lines and parameters.
+        return max(1, self.engine.memory // (self.form.shape[1] * 16 + self.width * 96))
+
+    def walker(self, sub: Subproblems) -> ReducedWalker:
+        own = Columns.of(sub, torch.float32)
+        lines = Own(own.on, own.free, own.up, own.gap)
+        return ReducedWalker(self.quick, self.form[sub.task], self.start[sub.task], lines)
+
+    def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
+        return trace.coeff[0], trace.entering[0]
+
+    def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
+        own = Columns.of(sub, torch.float64)
+        coeff, const = self.coeff[sub.task], self.const[sub.task]
+        if sub.goal is not None:
+            weight = sub.theta[:, -1].double().clamp(min=0)
+            coeff, const = coeff * weight.unsqueeze(1), const * weight
+        return reduced_value(
+            self.reduced, coeff, const, own.low, own.up, own.gap, sub.pushes(torch.float64)
+        )

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from certiprune.bounds.optimise import Rates
 from certiprune.core.box import round_down, round_up
-from certiprune.verify.relaxation import Relaxation, Subproblems
+from certiprune.verify.relaxation import Relaxation
+from certiprune.verify.subproblem import Subproblems
 
 # Where the ascent starts for the property's multiplier; with one already near its best value few steps suffice.
 _MULTIPLIER = 0.5

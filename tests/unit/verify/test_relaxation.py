@@ -10,7 +10,8 @@ from certiprune.bounds.optimise import Rates
 from certiprune.core.box import Box
 from certiprune.net import Network
 from certiprune.verify.branching.choose import choose, split
-from certiprune.verify.relaxation import Relaxation, Subproblems
+from certiprune.verify.relaxation import LayeredRelaxation, Relaxation
+from certiprune.verify.subproblem import Subproblems
 from helpers.networks import F64, Source, random_box, random_network
 
 
@@ -28,7 +29,7 @@ def relaxation() -> Relaxation:
     with torch.no_grad():
         pre = preactivations(engine, box)
     coeff = Source.of(1).normal(3, network.outputs)
-    return Relaxation.of(engine, box, coeff, torch.zeros(3, dtype=F64), pre)
+    return LayeredRelaxation.of(engine, box, coeff, torch.zeros(3, dtype=F64), pre)
 
 
 def test_there_is_a_column_for_each_unstable_neuron_and_padding_is_not_free() -> None:
@@ -59,7 +60,7 @@ def test_each_task_equals_itself_alone() -> None:
     for k in range(3):
         with torch.no_grad():
             pre = preactivations(engine, box[slice(k, k + 1)])
-        alone = Relaxation.of(engine, box[slice(k, k + 1)], made.coeff[k : k + 1], made.const[k : k + 1], pre)
+        alone = LayeredRelaxation.of(engine, box[slice(k, k + 1)], made.coeff[k : k + 1], made.const[k : k + 1], pre)
         torch.testing.assert_close(alone.prove(alone.root()), together[k : k + 1], rtol=1e-4, atol=1e-4)
 
 
@@ -122,7 +123,7 @@ def test_memory_changes_only_the_batches() -> None:
     coeff = Source.of(1).normal(3, network.outputs)
     found = []
     for memory in (1, 1 << 30):
-        made = Relaxation.of(Engine.of(network, memory=memory), box, coeff, torch.zeros(3, dtype=F64), pre)
+        made = LayeredRelaxation.of(Engine.of(network, memory=memory), box, coeff, torch.zeros(3, dtype=F64), pre)
         assert made.batch() >= 1
         found.append(made.prove(made.root()))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
@@ -133,7 +134,7 @@ def test_a_network_without_open_neurons_has_no_columns() -> None:
     box = random_box(3, network, n=2, radius=1e-12)
     pre = interval(network, box)[0]
     coeff = Source.of(1).normal(2, network.outputs)
-    made = Relaxation.of(Engine.of(network), box, coeff, torch.zeros(2, dtype=F64), pre)
+    made = LayeredRelaxation.of(Engine.of(network), box, coeff, torch.zeros(2, dtype=F64), pre)
     assert made.width == 0
     root = made.root()
     exact = (network(box.centre) * coeff).sum(1)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from certiprune.bounds.optimise import Trace
 from certiprune.verify.branching.scores import relaxation_cost
-from certiprune.verify.relaxation import Relaxation, Subproblems
+from certiprune.verify.relaxation import Relaxation
+from certiprune.verify.subproblem import Subproblems
 
 
 def choose(relaxation: Relaxation, sub: Subproblems, trace: Trace, candidates: int) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.optimise import Trace
-from certiprune.verify.relaxation import Columns, Relaxation, Subproblems
+from certiprune.verify.relaxation import Relaxation
+from certiprune.verify.subproblem import Columns, Subproblems
 
 _TIE = 1e-3
 
@@ -19,14 +20,8 @@ _TIE = 1e-3
 def relaxation_cost(relaxation: Relaxation, sub: Subproblems, trace: Trace) -> Tensor:
     """The score [m, k] of each column: what its relaxation costs; -1 where a column cannot be split."""
     own = Columns.of(sub, torch.float32)
-    parts = []
-    for v, neuron in relaxation.index.neuron.items():
-        columns, index = relaxation.index.columns[v], neuron[sub.task]
-        c = trace.coeff[v].flatten(1).gather(1, index)
-        z = trace.entering[v].flatten(1).gather(1, index)
-        lower_line = c.clamp(min=0) * (z.clamp(min=0) - own.low[:, columns] * z).abs()
-        parts.append(_TIE * lower_line - c.clamp(max=0) * own.gap[:, columns])
-    if not parts:
-        return own.free
+    c, z = relaxation.seen(sub, trace)
+    lower_line = c.clamp(min=0) * (z.clamp(min=0) - own.low * z).abs()
+    score = _TIE * lower_line - c.clamp(max=0) * own.gap
     # Where float32 overflowed any free neuron will do, but what is not free must stay out.
-    return torch.where(own.free > 0, torch.cat(parts, 1).nan_to_num(0.0), -1.0)
+    return torch.where(own.free > 0, score.nan_to_num(0.0), -1.0)
