@@ -26,12 +26,16 @@ from certiprune.net.ops import Affine, Relu
 
 @dataclass(frozen=True)
 class Rates:
-    """How the ascent moves: Adam with one rate for slopes and one for multipliers, falling by ``decay`` a step."""
+    """How the ascent moves: Adam with one rate for slopes and one for multipliers, falling by ``decay`` a step.
 
-    alpha: float = 0.25
-    beta: float = 0.1
+    A multiplier is a coefficient of what enters a split neuron, so its rate is in units of the mean absolute
+    coefficient behind the form's split neurons: the ascent is the same however a network's layers are scaled.
+    """
+
+    alpha: float = 0.1
+    beta: float = 0.5
     decay: float = 0.9
-    momentum: float = 0.7
+    momentum: float = 0.5
     second: float = 0.9
 
 
@@ -197,6 +201,14 @@ class Walker:
         value = extra + (own if self.weight is None else own * self.weight)
         return Trace(coeff, entering, minimiser, value, own)
 
+    def behind(self, trace: Trace) -> Tensor:
+        """The coefficients behind the neurons that carry a parameter, [m, k]."""
+        parts = []
+        for v in self.lines:
+            c = trace.coeff[v].flatten(1)
+            parts.append(c.gather(1, self.index.neuron[v]) if self.index.neuron else c)
+        return torch.cat(parts, 1)
+
     def gradient(self, trace: Trace, parameters: Parameters) -> Tensor:
         """The gradient of the values with respect to each form's parameters, [m, k]."""
         parts = []
@@ -221,14 +233,18 @@ def positive(c: Tensor) -> Tensor:
 
 
 class Adam:
-    """Ascent steps on parameter rows; state travels with the rows when they are narrowed."""
+    """Ascent steps on parameter rows; state travels with the rows when they are narrowed.
+
+    ``unit`` [m, 1] is what each row's multipliers are measured in.
+    """
 
     def __init__(self, theta: Tensor, rates: Rates):
         self.rates, self.step = rates, 0
         self.first, self.second = torch.zeros_like(theta), torch.zeros_like(theta)
+        self.unit = theta.new_ones(len(theta), 1)
 
     def narrow(self, keep: Tensor) -> None:
-        self.first, self.second = self.first[keep], self.second[keep]
+        self.first, self.second, self.unit = self.first[keep], self.second[keep], self.unit[keep]
 
     def ascend(self, parameters: Parameters, gradient: Tensor) -> None:
         """Move ``parameters`` along the gradient, and clamp slopes to [0, 1] and multipliers to >= 0."""
@@ -244,7 +260,7 @@ class Adam:
         free = parameters.free
         if parameters.goal is not None:
             free = torch.nn.functional.pad(free, (0, 1))
-        rate = free * (r.alpha - r.beta) + r.beta
+        rate = torch.lerp(self.unit * r.beta, self.unit.new_full((), r.alpha), free)
         parameters.theta.addcmul_(move, rate, value=scale).clamp_(min=0)
         torch.minimum(parameters.theta, (1 - free) * 1e4 + 1, out=parameters.theta)
 
@@ -284,6 +300,11 @@ def ascend(
     trace: Trace | None = None
     for step in range(steps):
         trace = walker.walk(walker.set(current))
+        if step == 0 and current.sign is not None and current.goal is None:
+            split = current.sign.abs()
+            size = (walker.behind(trace).abs() * split).sum(1) / split.sum(1).clamp(min=1)
+            # Nothing is known of a scale where all of these coefficients are 0.
+            adam.unit = torch.where(size > 0, size, 1.0).unsqueeze(1)
         best[item] = torch.maximum(best[item], trace.value)
         done = trace.value > goals[item]
         if bool(done.any()):

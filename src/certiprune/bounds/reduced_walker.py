@@ -200,6 +200,10 @@ class ReducedWalker:
         points = minimiser.reshape(len(minimiser), *quick.shape)
         return Trace({0: coeff}, {0: entering}, points, value, own)
 
+    def behind(self, trace: Trace) -> Tensor:
+        """The coefficients behind the neurons that carry a parameter, [m, k]."""
+        return trace.coeff[0]
+
     def gradient(self, trace: Trace, parameters: Parameters) -> Tensor:
         """The gradient of the values with respect to each form's parameters, [m, k]."""
         z = trace.entering[0]

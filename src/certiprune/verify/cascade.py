@@ -53,7 +53,7 @@ class Cascade:
     attack_restarts: int = 2
     tighten_steps: int = 10
     alpha_steps: int = 20
-    rates: Rates = field(default_factory=Rates)
+    rates: Rates = field(default_factory=lambda: Rates(alpha=0.25, momentum=0.7))
     search: Settings = field(default_factory=Settings)
 
 
