@@ -70,8 +70,8 @@ def dual_value(
     form = {rows.plan.start: rows.coeff}
     total = rows.const.clone()
     precision = rows.coeff.dtype
-    # Every value adds once to ``total`` or to the coefficients of another, so all sums grow by the way's length.
-    steps = len(rows.plan.order)
+    # Every value adds to ``total`` or, once for each input, to the coefficients of another: all sums grow by as much.
+    steps = 1 + sum(len(network.node(v).inputs) for v in rows.plan.order if v)
     error = total.abs() * gamma(steps, precision) + _UNDERFLOW
 
     def lose(value: int, c: Tensor, terms: int) -> None:

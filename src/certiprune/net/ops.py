@@ -4,7 +4,7 @@ Every affine operation ``y = A x + b`` offers
     forward(x)          A x + b
     linear(x)           A x
     pull(c)             A^T c, so that c @ y = pull(c) @ x + c @ b    (autograd's vector-Jacobian product)
-    absolute()          the same operation with |A| and |b|, for interval bounds and rounding allowances
+    absolute()          the same operation with |A| (at least) and |b|, for interval bounds and rounding allowances
 All tensors carry a leading batch dimension.
 """
 
@@ -72,7 +72,7 @@ class Affine(Op):
         return self.linear(x) if b is None else self.linear(x) + b
 
     def absolute(self) -> Affine:
-        """The operation with ``|A|`` and ``|b|``."""
+        """The operation with ``|A|`` and ``|b|``; entries of A that are not 0 are ``raised``."""
         return self
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
@@ -85,6 +85,15 @@ class Affine(Op):
     def cost(self, inputs: Shape) -> int:
         """Multiply-adds of one application."""
         return 0
+
+
+# The product of two such numbers does not underflow in float64, not even times a unit of rounding.
+_LEAST = 1e-140
+
+
+def raised(size: Tensor) -> Tensor:
+    """``size`` >= 0 with what is above 0 raised to 1e-140, so that (in float64) no product of two sizes vanishes."""
+    return size.clamp(min=_LEAST) * (size > 0)
 
 
 def _cast(t: Tensor | None, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
@@ -128,7 +137,9 @@ class Conv(Affine):
         return self.bias
 
     def absolute(self) -> Conv:
-        return replace(self, weight=self.weight.abs(), bias=None if self.bias is None else self.bias.abs())
+        return replace(
+            self, weight=raised(self.weight.abs()), bias=None if self.bias is None else self.bias.abs()
+        )
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Conv:
         weight = self.weight.to(dtype=dtype, device=device)
@@ -162,7 +173,7 @@ class Dense(Affine):
         return self.bias
 
     def absolute(self) -> Dense:
-        return Dense(self.weight.abs(), None if self.bias is None else self.bias.abs())
+        return Dense(raised(self.weight.abs()), None if self.bias is None else self.bias.abs())
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Dense:
         return Dense(self.weight.to(dtype=dtype, device=device), _cast(self.bias, dtype, device))
@@ -195,7 +206,7 @@ class Scale(Affine):
         return self.shift
 
     def absolute(self) -> Scale:
-        return Scale(self.scale.abs(), None if self.shift is None else self.shift.abs())
+        return Scale(raised(self.scale.abs()), None if self.shift is None else self.shift.abs())
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Scale:
         return Scale(self.scale.to(dtype=dtype, device=device), _cast(self.shift, dtype, device))
