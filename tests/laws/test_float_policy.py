@@ -151,25 +151,24 @@ def test_what_float32_alone_would_prove_of_a_subproblem_is_not_certified() -> No
 
 
 def test_rows_whose_terms_cancel_are_not_rounded_into_a_proof() -> None:
-    """The interval stage sums a row's terms; in float64 alone some of these sums would come out above 0."""
+    """One point, and a network whose bounds are exact there: only the sum over a row's terms is rounded."""
     fooled = 0
-    for seed in range(200):
+    for seed in range(150):
         source = Source.of(seed)
-        b = Builder((1,))
-        network = b.finish(b.emit(Dense(torch.zeros(6, 1, dtype=F64), source.normal(6)), 0))
+        b = Builder((6,))
+        network = b.finish(b.relu(0))
+        y = 0.1 + source.uniform(1, 6)
         row = source.normal(6) * 10.0 ** source.uniform(6).mul(8)
-        y = exact_values(network, [Fraction(0)])[-1]
-        known = sum(a * v for a, v in zip(fractions(row), y, strict=True))
-        # The last row that a float64 offset can make, at or below 0.
+        known = sum(a * v for a, v in zip(fractions(row), fractions(y), strict=True))
+        # The last offset that leaves the row at or below 0.
         offset = float(-known)
         if known + Fraction(offset) > 0:
             offset = math.nextafter(offset, -math.inf)
-        box = Box(torch.zeros(1, 1, dtype=F64), torch.ones(1, 1, dtype=F64))
-        problem = single(network, box, row.tolist(), offset)
-        assert exact_worst(network, problem.margin, box.lower[0]) <= 0
-        fooled += float(problem.margin.worst(network(box.lower))) > 0
+        problem = single(network, Box(y, y), row.tolist(), offset)
+        assert exact_worst(network, problem.margin, y[0]) <= 0
+        fooled += float(problem.margin.worst(network(y))) > 0
         assert hidden_answer(network, problem).verdict is not Verdict.CERTIFIED
-    assert fooled >= 10
+    assert fooled >= 5
 
 
 def chain(weights: list[float], last: Dense) -> Network:
