@@ -112,13 +112,13 @@ def found(tally: Tally) -> int:
 
 def test_planted_counterexamples_are_never_certified(capsys: pytest.CaptureFixture[str]) -> None:
     bases = [base(name, pruned=k % 2 == 1) for k, name in enumerate(MODELS)]
-    tally = run(bases, range(24), nodes=1200)
+    tally = run(bases, range(12), nodes=600)
     with capsys.disabled():
         print(f"\n  {tally}")
     assert tally.missed >= 0.75 * tally.total
     assert found(tally) >= 0.5 * tally.total
     # Not all of them by luck: some only where every ReLU was fixed, or on the way there.
-    assert tally.stages[Stage.BRANCHING] + tally.stages[Stage.LEAF] >= 8
+    assert tally.stages[Stage.BRANCHING] + tally.stages[Stage.LEAF] >= 5
 
 
 @pytest.mark.slow
