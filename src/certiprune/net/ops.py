@@ -6,6 +6,9 @@ Every affine operation ``y = A x + b`` offers
     pull(c)             A^T c, so that c @ y = pull(c) @ x + c @ b    (autograd's vector-Jacobian product)
     absolute()          the same operation with |A| (at least) and |b|, for interval bounds and rounding allowances
 All tensors carry a leading batch dimension.
+
+Folding and compacting add up offsets, in float64, and round them. How far the offset of the exact composition may be
+from the one that is stored is the operation's ``slack``; ``absolute`` makes it part of |b|.
 """
 
 # ruff: noqa: ARG002 (every operation offers the same methods; not all need every argument)
@@ -53,7 +56,13 @@ class Add(Op):
 
 
 class Affine(Op):
-    """``y = A x + b`` with one input."""
+    """``y = A x + b`` with one input.
+
+    Attributes:
+        slack: how far b may be from what it stands for, broadcastable to the output's shape; None for not at all.
+    """
+
+    slack: Tensor | None = None
 
     @abstractmethod
     def linear(self, x: Tensor) -> Tensor:
@@ -72,7 +81,10 @@ class Affine(Op):
         return self.linear(x) if b is None else self.linear(x) + b
 
     def absolute(self) -> Affine:
-        """The operation with ``|A|`` and ``|b|``; entries of A that are not 0 are ``raised``."""
+        """The operation with ``|A|`` and ``|b|``; entries of A that are not 0 are ``raised``.
+
+        |b| includes the slack, so much enlarged that a rounding allowance of float64 for |b| covers it.
+        """
         return self
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
@@ -96,6 +108,18 @@ def raised(size: Tensor) -> Tensor:
     return size.clamp(min=_LEAST) * (size > 0)
 
 
+# No rounding allowance of float64 is a smaller part of what it is for than 2^-50 (``bounds.interval.gamma``).
+_ENLARGED = 2.0**50
+
+
+def _size(offset: Tensor | None, slack: Tensor | None) -> Tensor | None:
+    """The |b| of ``Affine.absolute``."""
+    size = None if offset is None else offset.abs()
+    if slack is None:
+        return size
+    return slack * _ENLARGED if size is None else size + slack * _ENLARGED
+
+
 def _cast(t: Tensor | None, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
     return None if t is None else t.to(dtype=dtype, device=device)
 
@@ -109,6 +133,7 @@ class Conv(Affine):
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
+    slack: Tensor | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         _, h, w = inputs[0]
@@ -137,13 +162,13 @@ class Conv(Affine):
         return self.bias
 
     def absolute(self) -> Conv:
-        return replace(
-            self, weight=raised(self.weight.abs()), bias=None if self.bias is None else self.bias.abs()
-        )
+        size = _size(self.bias, self.slack)
+        return replace(self, weight=raised(self.weight.abs()), bias=size, slack=None)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Conv:
         weight = self.weight.to(dtype=dtype, device=device)
-        return replace(self, weight=weight, bias=_cast(self.bias, dtype, device))
+        bias, slack = (_cast(t, dtype, device) for t in (self.bias, self.slack))
+        return replace(self, weight=weight, bias=bias, slack=slack)
 
     @property
     def fan_in(self) -> int:
@@ -159,6 +184,7 @@ class Dense(Affine):
 
     weight: Tensor
     bias: Tensor | None
+    slack: Tensor | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         return (self.weight.shape[0],)
@@ -173,10 +199,11 @@ class Dense(Affine):
         return self.bias
 
     def absolute(self) -> Dense:
-        return Dense(raised(self.weight.abs()), None if self.bias is None else self.bias.abs())
+        return Dense(raised(self.weight.abs()), _size(self.bias, self.slack))
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Dense:
-        return Dense(self.weight.to(dtype=dtype, device=device), _cast(self.bias, dtype, device))
+        bias, slack = (_cast(t, dtype, device) for t in (self.bias, self.slack))
+        return Dense(self.weight.to(dtype=dtype, device=device), bias, slack)
 
     @property
     def fan_in(self) -> int:
@@ -192,6 +219,7 @@ class Scale(Affine):
 
     scale: Tensor
     shift: Tensor | None
+    slack: Tensor | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
@@ -206,10 +234,11 @@ class Scale(Affine):
         return self.shift
 
     def absolute(self) -> Scale:
-        return Scale(raised(self.scale.abs()), None if self.shift is None else self.shift.abs())
+        return Scale(raised(self.scale.abs()), _size(self.shift, self.slack))
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Scale:
-        return Scale(self.scale.to(dtype=dtype, device=device), _cast(self.shift, dtype, device))
+        shift, slack = (_cast(t, dtype, device) for t in (self.shift, self.slack))
+        return Scale(self.scale.to(dtype=dtype, device=device), shift, slack)
 
     def cost(self, inputs: Shape) -> int:
         return math.prod(inputs)
