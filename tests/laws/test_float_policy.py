@@ -7,6 +7,7 @@ can save a verifier whose bounds are wrong.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -20,9 +21,10 @@ from certiprune.bounds.value import dual_value
 from certiprune.bounds.window import plan
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
-from certiprune.net import Network
-from certiprune.net.build import Builder
-from certiprune.net.ops import Dense
+from certiprune.net import Network, compact
+from certiprune.net.build import Builder, fold
+from certiprune.net.network import Node
+from certiprune.net.ops import Affine, Conv, Dense, Relu, Reshape, Scale
 from certiprune.verify import Budget, Cascade, Outcome, Problem, Stage, Verdict, decide
 from certiprune.verify.bab import Settings
 from helpers.networks import F64, Source, single
@@ -247,3 +249,103 @@ def test_a_violation_is_one_in_exact_arithmetic_on_the_outputs() -> None:
     (outcome,) = decide(network, Problem(box, margin, box.centre), budget=Budget(seconds=20))
     assert outcome.verdict is not Verdict.MISCLASSIFIED
     assert outcome.verdict is not Verdict.FALSIFIED
+
+
+BIG = 2.0**60
+
+
+def cancelling_matrices() -> tuple[Network, Network]:
+    """f(x) = x + 1/2 through two matrices whose product cancels."""
+    ops = [
+        Dense(column(2.0**30, 1.0, 2.0**30), None),
+        Dense(tensor(2.0**30, 1.0, -(2.0**30)).unsqueeze(0), tensor(0.5)),
+    ]
+    return ops_in_order((1,), *ops)
+
+
+def cancelling_shifts() -> tuple[Network, Network]:
+    """f(x) = x - 1, where the shift goes through a number next to which 1 is nothing."""
+    ops = [
+        Scale(tensor(0.01), tensor(-1.0)),
+        Scale(tensor(1.0), tensor(BIG)),
+        Scale(tensor(1.0), tensor(-BIG)),
+    ]
+    return ops_in_order((1,), *ops)
+
+
+def cancelling_normalisation() -> tuple[Network, Network]:
+    """f(x) = (x_1 - x_2) / 100 - 1 through a convolution that each channel comes to with a shift of its own."""
+    ops = [
+        Scale(tensor(0.01), tensor(BIG, 1.0).reshape(2, 1, 1)),
+        Conv(tensor(1.0, -1.0).reshape(1, 2, 1, 1), None),
+        Scale(tensor(1.0), tensor(-BIG)),
+        Reshape((1,)),
+    ]
+    return ops_in_order((2, 1, 1), *ops)
+
+
+def ops_in_order(shape: tuple[int, ...], *ops: Affine | Relu) -> tuple[Network, Network]:
+    """The operations one after another, as they are and folded."""
+    plain = Network(tuple(Node(op, (k,)) for k, op in enumerate(ops)), shape)
+    return plain, fold(plain, plain.output)
+
+
+@pytest.mark.parametrize("make", [cancelling_matrices, cancelling_shifts, cancelling_normalisation])
+def test_what_folding_rounds_away_is_not_proved(make: Callable[[], tuple[Network, Network]]) -> None:
+    plain, folded = make()
+    x = torch.full((1, *plain.input_shape), -1.0, dtype=F64)
+    problem = single(folded, Box(x, -x), [1.0], 0.25)
+    least = exact_worst(plain, problem.margin, x[0])
+    assert least < 0
+    outcome = hidden_answer(folded, problem)
+    assert outcome.verdict is not Verdict.CERTIFIED
+    assert Fraction(max(outcome.lower, -1e300)) <= least
+
+
+def test_what_compacting_rounds_away_is_not_proved() -> None:
+    """Dead neurons hold constants that nearly cancel; what is left is folded into a bias."""
+    fooled = 0
+    for seed in range(40):
+        source = Source.of(seed)
+        first = Dense(column(0.01, *[0.0] * 7), torch.cat([tensor(1.0), 2.0**18 * (1 + source.uniform(7))]))
+        weight = source.normal(1, 8)
+        weight[0, 7] = -(weight[0, 1:7] @ first.bias[1:7]) / first.bias[7]
+        last = Dense(weight, None)
+        plain, folded = ops_in_order((1,), first, Relu(), last)
+        small, record = compact(folded)
+        assert record.removed == 7
+        least = min(exact_values(plain, [Fraction(x)])[-1][0] for x in (-1, 1))
+        # The last offset that leaves the property at or below 0 somewhere.
+        offset = float(-least)
+        if least + Fraction(offset) > 0:
+            offset = math.nextafter(offset, -math.inf)
+        problem = single(small, Box(column(-1.0), column(1.0)), [1.0], offset)
+        seen = min(exact_values(small, [Fraction(x)])[-1][0] for x in (-1, 1)) + Fraction(offset)
+        fooled += seen > 0
+        assert hidden_answer(small, problem).verdict is not Verdict.CERTIFIED
+    assert fooled >= 8
+
+
+def test_the_slack_of_folded_batch_norm_covers_what_it_rounds() -> None:
+    """Convolution, batch norm and normalisation in front, against the same operations in rational arithmetic."""
+    for seed in range(20):
+        source = Source.of(seed)
+        side = source.whole(2, 3)
+        ops: list[Affine | Relu] = [
+            Scale(source.normal(2, 1, 1).exp(), 3 * source.normal(2, 1, 1)),
+            Conv(source.normal(3, 2, 2, 2), source.normal(3, 1, 1), (1, 1), (seed % 2, seed % 2)),
+            Scale(source.normal(3, 1, 1).exp(), source.normal(3, 1, 1)),
+        ]
+        plain, folded = ops_in_order((2, side, side), *ops)
+        assert len(folded.nodes) == 1
+        op = folded.nodes[0].op
+        assert isinstance(op, Conv)
+        assert op.slack is not None
+        zero = [Fraction(0)] * math.prod(plain.input_shape)
+        offset = torch.zeros(folded.shapes[-1], dtype=F64)
+        exact = exact_values(plain, zero)[-1]
+        stored, far = (fractions(t.expand(offset.shape)) for t in (op.offset(), op.slack))
+        unit = Fraction(2) ** -52
+        assert all(abs(a - b) <= s + abs(b) * 8 * unit for a, b, s in zip(exact, stored, far, strict=True))
+        # It must not be so much that proofs suffer.
+        assert all(s <= 1e-12 for s in far)
