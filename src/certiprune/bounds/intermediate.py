@@ -82,9 +82,11 @@ _NEAR = 1 << 21
 class Around:
     """What surrounds a form, in both precisions: lines, sizes for rounding, and where slopes are free."""
 
+    engine: Engine
+    box: Box
+    pre: PreActivation
     exact_lines: dict[int, Lines]
     quick_lines: dict[int, Lines]
-    sizes: dict[int, Tensor]
     quick_sizes: dict[int, Tensor]
     quick_box: Box
     unstable: dict[int, Tensor]
@@ -95,15 +97,22 @@ class Around:
         exact = {v: t for v, t in lines(pre).items() if v in way.windows}
         single = pre.to(torch.float32)
         quick = {v: t for v, t in lines(single).items() if v in way.windows}
-        sizes = magnitudes(engine.exact, box, pre)
+        sizes = magnitudes(engine.exact, box, pre, torch.float32)
         return Around(
+            engine,
+            box,
+            pre,
             exact,
             quick,
-            sizes,
             {v: round_up(t, torch.float32) for v, t in sizes.items()},
             box.to(torch.float32),
             {v: single.unstable(v).float() for v in quick},
         )
+
+    @cached_property
+    def sizes(self) -> dict[int, Tensor]:
+        """For rounding in float64; where float32 proves everything nobody asks."""
+        return magnitudes(self.engine.exact, self.box, self.pre)
 
 
 def preactivations(

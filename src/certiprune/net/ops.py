@@ -80,10 +80,10 @@ class Affine(Op):
         b = self.offset()
         return self.linear(x) if b is None else self.linear(x) + b
 
-    def absolute(self) -> Affine:
+    def absolute(self, dtype: torch.dtype = torch.float64) -> Affine:
         """The operation with ``|A|`` and ``|b|``; entries of A that are not 0 are ``raised``.
 
-        |b| includes the slack, so much enlarged that a rounding allowance of float64 for |b| covers it.
+        |b| includes the slack, so much enlarged that an allowance for rounding |b| in ``dtype`` covers it.
         """
         return self
 
@@ -108,16 +108,14 @@ def raised(size: Tensor) -> Tensor:
     return size.clamp(min=_LEAST) * (size > 0)
 
 
-# No rounding allowance of float64 is a smaller part of what it is for than 2^-50 (``bounds.interval.gamma``).
-_ENLARGED = 2.0**50
-
-
-def _size(offset: Tensor | None, slack: Tensor | None) -> Tensor | None:
+def _size(offset: Tensor | None, slack: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """The |b| of ``Affine.absolute``."""
     size = None if offset is None else offset.abs()
     if slack is None:
         return size
-    return slack * _ENLARGED if size is None else size + slack * _ENLARGED
+    # No allowance is a smaller part of what it is for than eight units of rounding (``bounds.interval.gamma``).
+    enlarged = slack / (4 * torch.finfo(dtype).eps)
+    return enlarged if size is None else size + enlarged
 
 
 def _cast(t: Tensor | None, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
@@ -161,8 +159,8 @@ class Conv(Affine):
     def offset(self) -> Tensor | None:
         return self.bias
 
-    def absolute(self) -> Conv:
-        size = _size(self.bias, self.slack)
+    def absolute(self, dtype: torch.dtype = torch.float64) -> Conv:
+        size = _size(self.bias, self.slack, dtype)
         return replace(self, weight=raised(self.weight.abs()), bias=size, slack=None)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Conv:
@@ -198,8 +196,8 @@ class Dense(Affine):
     def offset(self) -> Tensor | None:
         return self.bias
 
-    def absolute(self) -> Dense:
-        return Dense(raised(self.weight.abs()), _size(self.bias, self.slack))
+    def absolute(self, dtype: torch.dtype = torch.float64) -> Dense:
+        return Dense(raised(self.weight.abs()), _size(self.bias, self.slack, dtype))
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Dense:
         bias, slack = (_cast(t, dtype, device) for t in (self.bias, self.slack))
@@ -233,8 +231,8 @@ class Scale(Affine):
     def offset(self) -> Tensor | None:
         return self.shift
 
-    def absolute(self) -> Scale:
-        return Scale(raised(self.scale.abs()), _size(self.shift, self.slack))
+    def absolute(self, dtype: torch.dtype = torch.float64) -> Scale:
+        return Scale(raised(self.scale.abs()), _size(self.shift, self.slack, dtype))
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Scale:
         shift, slack = (_cast(t, dtype, device) for t in (self.shift, self.slack))
