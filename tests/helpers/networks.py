@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
-from certiprune.net import Network, lower
+from certiprune.core.mask import Mask
+from certiprune.net import Network, compact, lower
 from certiprune.net.build import Builder
 from certiprune.net.ops import Conv, Dense
 from certiprune.verify import Problem
@@ -107,7 +108,42 @@ def residual_conv(source: Source, relus: int) -> Network:
     return b.finish(b.emit(source.dense(2, side * side), second))
 
 
-def lowered(module: nn.Module, source: Source, shape: tuple[int, ...]) -> Network:
+class Around(nn.Module):
+    """A sum around layers."""
+
+    def __init__(self, *layers: nn.Module):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x) + x
+
+
+def pruned(source: Source, relus: int) -> Network:
+    """Lowered with a random mask that leaves weights, and whole units, out, then compacted."""
+    shape: tuple[int, ...] = (1, 3, 3)
+    if source.whole(0, 1):
+        wide = relus // 2 + 1
+        shape = (3,)
+        module = nn.Sequential(
+            nn.Linear(3, wide), nn.BatchNorm1d(wide), nn.ReLU(), Around(nn.Linear(wide, wide)), nn.ReLU()
+        )
+        module.append(nn.Linear(wide, 3))
+    else:
+        channels, wide = max(2, relus // 6), 2 + relus // 6
+        module = nn.Sequential(nn.Conv2d(1, channels, 2, 2, 1), nn.BatchNorm2d(channels), nn.ReLU())
+        if relus >= 12:
+            module.extend([Around(nn.Conv2d(channels, channels, 3, 1, 1)), nn.ReLU()])
+        module.extend([nn.Flatten(), nn.Linear(4 * channels, wide), nn.ReLU(), nn.Linear(wide, 2)])
+    weights = {name: p for name, p in module.named_parameters() if p.dim() > 1}
+    keep = {name: source.uniform(*p.shape) < 0.8 for name, p in weights.items()}
+    keep.popitem()
+    for kept in keep.values():
+        kept[source.whole(0, len(kept) - 1)] = False
+    return compact(lowered(module, source, shape, Mask(keep)))[0]
+
+
+def lowered(module: nn.Module, source: Source, shape: tuple[int, ...], mask: Mask | None = None) -> Network:
     """``module`` with random parameters and batch statistics, as a network."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -116,7 +152,7 @@ def lowered(module: nn.Module, source: Source, shape: tuple[int, ...]) -> Networ
         for buffer in module.buffers():
             if buffer.is_floating_point():
                 buffer.copy_(0.5 + source.uniform(*buffer.shape))
-    return lower(module.eval(), shape=shape)
+    return lower(module.eval(), shape=shape, mask=mask)
 
 
 KINDS = {
@@ -125,6 +161,7 @@ KINDS = {
     "conv_net": conv_net,
     "pooled_net": pooled_net,
     "residual_conv": residual_conv,
+    "pruned": pruned,
 }
 
 

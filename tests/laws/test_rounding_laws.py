@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
@@ -15,38 +14,13 @@ from certiprune.bounds import Engine, interval, preactivations
 from certiprune.core.box import Box
 from certiprune.net import Network
 from certiprune.net.build import Builder
-from certiprune.net.ops import Dense, Relu
+from certiprune.net.ops import Dense
 from certiprune.verify import Budget, Verdict, decide
 from certiprune.verify.relaxation import LayeredRelaxation, Relaxation
 from helpers.networks import F64, Source, single
+from helpers.rational import Numbers, exact_values, fractions
 
 SEEDS = st.integers(0, 10_000)
-Numbers = list[Fraction]
-
-
-def fractions(t: Tensor) -> Numbers:
-    return [Fraction(v) for v in t.flatten().tolist()]
-
-
-def exact_values(network: Network, x: Sequence[Fraction]) -> list[Numbers]:
-    """Every value of a network of dense layers, ReLUs and sums, in rational arithmetic."""
-    values = [list(x)]
-    for node in network.nodes:
-        args = [values[i] for i in node.inputs]
-        if isinstance(node.op, Dense):
-            bias = [Fraction(0)] * len(node.op.weight) if node.op.bias is None else fractions(node.op.bias)
-            rows = [fractions(row) for row in node.op.weight]
-            values.append(
-                [
-                    b + sum(w * v for w, v in zip(r, args[0], strict=True))
-                    for r, b in zip(rows, bias, strict=True)
-                ]
-            )
-        elif isinstance(node.op, Relu):
-            values.append([max(v, Fraction(0)) for v in args[0]])
-        else:
-            values.append([sum(parts, Fraction(0)) for parts in zip(*args, strict=True)])
-    return values
 
 
 def wild(source: Source, *shape: int) -> Tensor:

@@ -209,7 +209,7 @@ def test_what_is_not_decided_claims_no_more_than_the_truth() -> None:
             for outcome in answers(network, problem, budget=Budget(seconds=20, nodes=nodes)):
                 seen += outcome.verdict is Verdict.UNKNOWN
                 assert outcome.lower <= float(least[outcome.index]) + 1e-9
-    assert seen > 10
+    assert seen >= 8
 
 
 def test_a_clause_that_the_root_proved_keeps_its_own_value() -> None:

@@ -9,6 +9,7 @@ computed by the trusted ``dual_value`` with its rounding subtracted, in float32 
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,12 +49,17 @@ class Engine:
     @property
     def single(self) -> bool:
         """Whether float32 may prove: only where its sums are plain float32 sums (not TF32, bfloat16 or Winograd's)."""
-        plain = torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
+        if torch.is_autocast_enabled("cpu") or self.quick.device.type != "cpu":
+            return False
         backend = torch.backends.mkldnn
         parts = [backend, *(getattr(backend, name, None) for name in ("conv", "matmul"))]
         settings = [getattr(part, "fp32_precision", "ieee") for part in parts]
-        plain = plain and all(setting in ("ieee", "none") for setting in settings)
-        return plain and self.quick.device.type == "cpu" and self.near
+        # oneDNN's own default for everybody who says nothing; on ARM processors torch follows it.
+        settings += [os.environ.get(f"{name}_DEFAULT_FPMATH_MODE", "strict") for name in ("ONEDNN", "DNNL")]
+        if not all(setting.lower() in ("ieee", "none", "strict", "") for setting in settings):
+            return False
+        # Asked last: torch refuses to answer where the newer settings above say otherwise.
+        return torch.get_float32_matmul_precision() == "highest" and self.near
 
     @cached_property
     def near(self) -> bool:
@@ -76,9 +82,11 @@ _NEAR = 1 << 21
 class Around:
     """What surrounds a form, in both precisions: lines, sizes for rounding, and where slopes are free."""
 
+    engine: Engine
+    box: Box
+    pre: PreActivation
     exact_lines: dict[int, Lines]
     quick_lines: dict[int, Lines]
-    sizes: dict[int, Tensor]
     quick_sizes: dict[int, Tensor]
     quick_box: Box
     unstable: dict[int, Tensor]
@@ -89,15 +97,22 @@ class Around:
         exact = {v: t for v, t in lines(pre).items() if v in way.windows}
         single = pre.to(torch.float32)
         quick = {v: t for v, t in lines(single).items() if v in way.windows}
-        sizes = magnitudes(engine.exact, box, pre)
+        sizes = magnitudes(engine.exact, box, pre, torch.float32)
         return Around(
+            engine,
+            box,
+            pre,
             exact,
             quick,
-            sizes,
             {v: round_up(t, torch.float32) for v, t in sizes.items()},
             box.to(torch.float32),
             {v: single.unstable(v).float() for v in quick},
         )
+
+    @cached_property
+    def sizes(self) -> dict[int, Tensor]:
+        """For rounding in float64; where float32 proves everything nobody asks."""
+        return magnitudes(self.engine.exact, self.box, self.pre)
 
 
 def preactivations(

@@ -3,6 +3,7 @@
 Through an affine map with centre c and radius r of the input:  centre' = A c + b,  radius' = |A| r.
 The error of computing these in floating point is at most gamma_k (|A| |x| + |b|), |x| the largest magnitude in the box,
 with gamma_k = k u / (1 - k u) and k the length of the sums (Higham 2002, section 3.1); it is added to the radius.
+Products that underflow lose more than this: sizes other than zero are raised, so that gamma_k times them covers it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 from certiprune.bounds.preact import PreActivation
 from certiprune.core.box import Box
 from certiprune.net.network import Network
-from certiprune.net.ops import Affine, Relu
+from certiprune.net.ops import Affine, Relu, raised
 
 Interval = tuple[Tensor, Tensor]
 
@@ -35,8 +36,9 @@ def step(network: Network, value: int, args: list[Interval]) -> Interval:
     if isinstance(op, Affine):
         (low, high) = args[0]
         size = op.absolute()
-        centre, radius = (low + high) / 2, (high - low) / 2
-        largest = torch.maximum(low.abs(), high.abs())
+        # Halves, because a sum or a difference of two ends may overflow.
+        centre, radius = low / 2 + high / 2, high / 2 - low / 2
+        largest = raised(torch.maximum(low.abs(), high.abs()))
         slack = gamma(op.fan_in, low.dtype) * size.forward(largest)
         middle, reach = op.forward(centre), size.linear(radius) + 2 * slack
         return _known(middle - reach, middle + reach)

@@ -24,7 +24,7 @@ from certiprune.bounds.rows import Rows, neuron_rows
 from certiprune.bounds.value import UNDERFLOW, magnitudes, pulled_terms
 from certiprune.bounds.window import plan
 from certiprune.core.box import Box
-from certiprune.net.ops import Affine, Relu
+from certiprune.net.ops import Affine, Relu, raised
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class _Builder:
             one = torch.ones(len(part), dtype=torch.float64, device=part.device)
             parts.append(self.rows(neuron_rows(way, network, torch.zeros_like(part), part, one)))
         matrix, const, slack = (torch.cat(t) for t in zip(*parts, strict=True))
-        size = matrix.abs() @ torch.cat(self.active)[: matrix.shape[1]] + const.abs()
+        size = raised(matrix.abs()) @ raised(torch.cat(self.active)[: matrix.shape[1]]) + const.abs()
         end = self.columns[relu] if relu in self.columns else slice(self.width, self.width + len(neuron))
         return Layer(relu, neuron, end, matrix, const, slack, size)
 
@@ -165,7 +165,8 @@ class _Builder:
         matrix = rows.coeff.new_zeros(len(rows), inputs + max((self.columns[v].stop for v in seen), default=0))
         form = {rows.plan.start: rows.coeff}
         const = rows.const.clone()
-        steps = len(rows.plan.order)
+        # As in ``dual_value``: every value adds once for each of its inputs.
+        steps = 1 + sum(len(network.node(v).inputs) for v in rows.plan.order if v)
         error = const.abs() * gamma(steps, torch.float64) + UNDERFLOW
 
         def lose(value: int, c: Tensor, terms: int) -> None:

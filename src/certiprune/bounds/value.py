@@ -70,8 +70,8 @@ def dual_value(
     form = {rows.plan.start: rows.coeff}
     total = rows.const.clone()
     precision = rows.coeff.dtype
-    # Every value adds once to ``total`` or to the coefficients of another, so all sums grow by the way's length.
-    steps = len(rows.plan.order)
+    # Every value adds to ``total`` or, once for each input, to the coefficients of another: all sums grow by as much.
+    steps = 1 + sum(len(network.node(v).inputs) for v in rows.plan.order if v)
     error = total.abs() * gamma(steps, precision) + UNDERFLOW
 
     def lose(value: int, c: Tensor, terms: int) -> None:
@@ -142,8 +142,10 @@ def _gather(form: dict[int, Tensor], value: int, c: Tensor) -> None:
     form[value] = form[value] + c if value in form else c
 
 
-def magnitudes(network: Network, box: Box, pre: PreActivation) -> dict[int, Tensor]:
-    """How large each value's terms can be in the boxes: value -> [n, *shape].
+def magnitudes(
+    network: Network, box: Box, pre: PreActivation, dtype: torch.dtype = torch.float64
+) -> dict[int, Tensor]:
+    """How large each value's terms can be in the boxes: value -> [n, *shape], for rounding in ``dtype``.
 
     At an affine value this bounds |A| |h| + |b|, at a ReLU |z| + gap (0 where it is off), at the input |x|. ReLUs that
     ``pre`` does not bound, and values that need them, are left out.
@@ -160,6 +162,8 @@ def magnitudes(network: Network, box: Box, pre: PreActivation) -> dict[int, Tens
         elif all(i in active for i in node.inputs):
             args = [active[i] for i in node.inputs]
             op = node.op
-            sizes[v] = op.absolute().forward(args[0]) if isinstance(op, Affine) else torch.stack(args).sum(0)
+            sizes[v] = (
+                op.absolute(dtype).forward(args[0]) if isinstance(op, Affine) else torch.stack(args).sum(0)
+            )
             active[v] = sizes[v]
     return sizes

@@ -59,12 +59,20 @@ class Builder:
         return self.emit(Add(), *xs, name=name)
 
     def scale(
-        self, x: int, scale: Tensor | float, shift: Tensor | float | None = None, name: str = ""
+        self,
+        x: int,
+        scale: Tensor | float,
+        shift: Tensor | float | None = None,
+        name: str = "",
+        slack: Tensor | None = None,
     ) -> int:
-        """``scale * x + shift`` with constants that broadcast to the value's shape (no batch dimension)."""
+        """``scale * x + shift`` with constants that broadcast to the value's shape (no batch dimension).
+
+        ``slack``: how far rounding may have moved the shift.
+        """
         shape = self.shapes[x]
         tensors = []
-        for t in (scale, shift):
+        for t in (scale, shift, slack):
             if t is not None:
                 t = torch.as_tensor(t).to(self.dtype)
                 while t.dim() > len(shape) and t.shape[0] == 1:
@@ -76,7 +84,18 @@ class Builder:
                         f"{name}: a constant of shape {tuple(t.shape)} does not fit a value of {shape}"
                     )
             tensors.append(t)
-        return self.emit(Scale(tensors[0], tensors[1]), x, name=name)  # type: ignore[arg-type]
+        return self.emit(Scale(*tensors), x, name=name)  # type: ignore[arg-type]
+
+    def batch_norm(self, x: int, scale: Tensor, mean: Tensor, bias: Tensor | None, name: str = "") -> int:
+        """``scale * (x - mean) + bias`` with one number for each channel."""
+        shift = -mean * scale
+        # The scale is a root and two quotients or products away from what is stored.
+        slack = shift.abs() * 2.0**-50 if shift.dtype == torch.float64 else None
+        if bias is not None:
+            shift = shift + bias
+        tail = (-1,) + (1,) * (len(self.shapes[x]) - 1)
+        slack = None if slack is None else slack.reshape(tail)
+        return self.scale(x, scale.reshape(tail), shift.reshape(tail), name, slack)
 
     def flatten(self, x: int, name: str = "") -> int:
         return self.reshape(x, (math.prod(self.shapes[x]),), name)
@@ -180,11 +199,11 @@ def _append(builder: Builder, node: Node, inputs: tuple[int, ...], *, alone: boo
         shape = builder.shapes[x]
         flat = [
             None if t is None else t.expand(shape).reshape(node.op.target)
-            for t in (last.op.scale, last.op.shift)
+            for t in (last.op.scale, last.op.shift, last.op.slack)
         ]
         _drop(builder)
         y = builder.emit(node.op, source, name=node.name)
-        return builder.emit(Scale(flat[0], flat[1]), y, name=last.name)  # type: ignore[arg-type]
+        return builder.emit(Scale(*flat), y, name=last.name)  # type: ignore[arg-type]
     one = compose(last.op, node.op, builder.shapes[source])
     if one is None:
         return builder.emit(node.op, *inputs, name=node.name)

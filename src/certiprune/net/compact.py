@@ -15,7 +15,7 @@ from torch import Tensor
 
 from certiprune.net.build import Builder, fold
 from certiprune.net.cost import Cost, cost
-from certiprune.net.liveness import Liveness, liveness
+from certiprune.net.liveness import Liveness, liveness, rounded
 from certiprune.net.lower import compare, random_probe
 from certiprune.net.network import Network, Node
 from certiprune.net.ops import Add, Conv, Dense, Op, Relu, Reshape, Scale, Select, Shape
@@ -102,7 +102,7 @@ def compact(network: Network) -> tuple[Network, Compaction]:
     if network.output in new:
         small = fold(Network(tuple(builder.nodes), network.input_shape), new[network.output])
     else:
-        small = _constant(network, known.level[-1])
+        small = _constant(network, known.level[-1], known.slack[-1])
     tolerance = 1e-9 if network.dtype == torch.float64 else 1e-4
     where = network.device
     compare(
@@ -130,12 +130,12 @@ def _parts(node: Node, known: Liveness) -> list[int]:
     return [i for i in node.inputs if not isinstance(node.op, Add) or bool(known.live[i].any())]
 
 
-def _constant(network: Network, level: Tensor) -> Network:
-    """A network whose output is ``level`` [outputs] whatever its input is."""
+def _constant(network: Network, level: Tensor, slack: Tensor) -> Network:
+    """A network whose output is ``level`` [outputs], off by up to ``slack``, whatever its input is."""
     builder = Builder(network.input_shape, network.dtype)
     flat = builder.flatten(0)
     weight = level.new_zeros(len(level), builder.shapes[flat][0])
-    return builder.finish(builder.emit(Dense(weight, level), flat, name="constant"))
+    return builder.finish(builder.emit(Dense(weight, level, slack), flat, name="constant"))
 
 
 def _emit(builder: Builder, network: Network, known: Liveness, value: int, new: Mapping[int, int]) -> int:
@@ -152,23 +152,27 @@ def _emit(builder: Builder, network: Network, known: Liveness, value: int, new: 
 def _sum(builder: Builder, known: Liveness, node: Node, keep: Tensor, new: Mapping[int, int]) -> int:
     parts = _parts(node, known)
     total = new[parts[0]] if len(parts) == 1 else builder.add(*(new[i] for i in parts), name=node.name)
-    rest = [known.level[i][keep] for i in node.inputs if i not in parts]
+    rest = [i for i in node.inputs if i not in parts]
     if not rest:
         return total
-    return builder.scale(total, 1.0, _smallest(torch.stack(rest).sum(0)), name=node.name)
+    level, far = [known.level[i][keep].unsqueeze(0) for i in rest], [known.slack[i][keep] for i in rest]
+    total_level, total_far = rounded(Add(), level, far)
+    shift, slack = _smallest(total_level[0], total_far)
+    return builder.scale(total, 1.0, shift, node.name, slack)
 
 
 def _with_bias(op: Conv | Dense, known: Liveness, value: int, x: int, shape: Shape) -> Conv | Dense:
     """The operation with everything that is constant in its bias, for all of its units."""
     dead = ~known.live[value]
     weight = op.weight.masked_fill(dead.reshape(-1, *(1,) * (op.weight.dim() - 1)), 0.0)
-    gone = known.level[x].clone()
-    gone[known.keep[x]] = 0
-    constant = replace(op, weight=weight).forward(gone.unsqueeze(0))[0].expand(shape).clone()
-    constant[dead] = known.level[value][dead]
-    if bool(constant.any()):
-        return replace(op, weight=weight, bias=constant)
-    return replace(op, weight=weight, bias=None)
+    gone, lost = known.level[x].clone(), known.slack[x].clone()
+    gone[known.keep[x]] = lost[known.keep[x]] = 0
+    parts = rounded(replace(op, weight=weight), [gone.unsqueeze(0)], [lost])
+    constant, slack = parts[0][0].expand(shape).clone(), parts[1].expand(shape).clone()
+    constant[dead], slack[dead] = known.level[value][dead], known.slack[value][dead]
+    if not bool(constant.any() or slack.any()):
+        return replace(op, weight=weight, bias=None, slack=None)
+    return replace(op, weight=weight, bias=constant, slack=slack if bool(slack.any()) else None)
 
 
 def _restrict(op: Op, source: Tensor, keep: Tensor, shape: Shape) -> Op:
@@ -179,14 +183,16 @@ def _restrict(op: Op, source: Tensor, keep: Tensor, shape: Shape) -> Op:
             left = keep.view(op.groups, -1).any(1)
             within = source.view(op.groups, -1)[left].any(0)
             weight, groups = op.weight[keep][:, within], int(left.sum())
-            bias = None if op.bias is None else _smallest(op.bias[keep])
-            return replace(op, weight=weight, bias=bias, groups=groups)
+            bias, slack = (None if t is None else t[keep] for t in (op.bias, op.slack))
+            if bias is not None:
+                bias, slack = _smallest(bias, slack)
+            return replace(op, weight=weight, bias=bias, groups=groups, slack=slack)
         case Dense():
-            return Dense(op.weight[keep][:, source], None if op.bias is None else op.bias[keep])
+            bias, slack = (None if t is None else t[keep] for t in (op.bias, op.slack))
+            return Dense(op.weight[keep][:, source], bias, slack)
         case Scale():
-            return Scale(
-                _rows(op.scale, keep, shape), None if op.shift is None else _rows(op.shift, keep, shape)
-            )
+            shift, slack = (None if t is None else _rows(t, keep, shape) for t in (op.shift, op.slack))
+            return Scale(_rows(op.scale, keep, shape), shift, slack)
         case Reshape():
             return Reshape((int(keep.sum()), *op.target[1:]))
         case Select(dim=0, size=None):
@@ -206,11 +212,14 @@ def _rank(keep: Tensor) -> Tensor:
     return keep.cumsum(0) - 1
 
 
-def _smallest(bias: Tensor) -> Tensor:
-    """A bias [c, h, w] as [c, 1, 1] where it is the same number everywhere, up to rounding."""
+def _smallest(bias: Tensor, slack: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """A bias [c, h, w] and its slack as [c, 1, 1] where the bias is the same number everywhere, up to rounding."""
     if bias.dim() != 3:
-        return bias
+        return bias, slack
     flat = bias.flatten(1)
     spread = flat.amax(1) - flat.amin(1)
-    even = bool((spread <= 8 * torch.finfo(bias.dtype).eps * flat.abs().amax(1)).all())
-    return bias[:, :1, :1].clone() if even else bias
+    if not bool((spread <= 8 * torch.finfo(bias.dtype).eps * flat.abs().amax(1)).all()):
+        return bias, slack
+    # Twice, because the difference is rounded.
+    far = 2 * spread + (0 if slack is None else slack.expand(bias.shape).flatten(1).amax(1))
+    return bias[:, :1, :1].clone(), far[:, None, None] if bool(far.any()) else None

@@ -1,61 +1,79 @@
-"""Exact composition of neighbouring affine operations, so that normalisation and batch norm cost nothing.
+"""Composition of neighbouring affine operations, so that normalisation and batch norm cost nothing.
 
 ``compose(f, g, shape)`` is one operation equal to ``g(f(x))`` for x of ``shape``, or None where the two stay
 apart.
-With weights in float64 the composition changes values by rounding in float64 only.
+With weights in float64 the composition changes values by rounding in float64 only, and says by how much: its weights
+are products of a few numbers, which every rounding allowance covers, and its offset is a sum with a ``slack``.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from certiprune.net.ops import Affine, Conv, Dense, Pad, Reshape, Scale, Shape
 
+# Half the distance from 1 to the next float64 number.
+_UNIT = 2.0**-53
+
 
 def compose(first: Affine, second: Affine, shape: Shape) -> Affine | None:
     """One affine operation for ``second(first(x))``; ``shape`` is the shape of x without the batch."""
     match first, second:
         case Scale(), Scale():
-            return _scale_scale(first, second)
+            return Scale(first.scale * second.scale, *through(second, first, shape))
         case Scale(), Conv():
             return _scale_conv(first, second, shape)
         case Conv(), Scale():
             return _conv_scale(first, second, shape)
         case Scale(), Dense():
-            scale = first.scale.expand(shape)
-            bias = second.bias
-            if first.shift is not None:
-                bias = _plus(second.weight @ first.shift.expand(shape), bias)
-            return Dense(second.weight * scale, bias)
+            bias, slack = through(second, first, shape)
+            return Dense(second.weight * first.scale.expand(shape), bias, slack)
         case Dense(), Scale():
             out = (first.weight.shape[0],)
-            bias = None if first.bias is None else first.bias * second.scale
-            shift = None if second.shift is None else second.shift.expand(out)
-            return Dense(first.weight * second.scale.expand(out).unsqueeze(1), _plus(bias, shift))
+            bias, slack = (None if t is None else t.expand(out) for t in through(second, first, out))
+            return Dense(first.weight * second.scale.expand(out).unsqueeze(1), bias, slack)
         case Dense(), Dense():
             merged = first.weight.shape[1] * second.weight.shape[0]
-            if merged > first.weight.numel() + second.weight.numel():
+            # A product of matrices is made of sums, in which weights may cancel: what rounding did to them would be out
+            # of proportion to what is left. Where the second one only picks and scales, there is nothing to add up.
+            picks = bool(((second.weight != 0).sum(1) <= 1).all())
+            if not picks or merged > first.weight.numel() + second.weight.numel():
                 return None
-            bias = second.bias if first.bias is None else _plus(second.weight @ first.bias, second.bias)
-            return Dense(second.weight @ first.weight, bias)
+            bias, slack = through(second, first, (first.weight.shape[0],))
+            return Dense(second.weight @ first.weight, bias, slack)
         case Reshape(), Reshape():
             return second
         case Pad(amounts=(left, right, top, bottom)), Conv() if left == right >= 0 and top == bottom >= 0:
             ph, pw = second.padding
-            return Conv(second.weight, second.bias, second.stride, (ph + top, pw + left), second.groups)
+            return replace(second, padding=(ph + top, pw + left))
     return None
 
 
-def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
+def through(second: Affine, first: Affine, shape: Shape) -> tuple[Tensor | None, Tensor | None]:
+    """The offset of ``second(first(x))`` and its slack, where ``first(x)`` has ``shape``."""
+    offset, slack = first.offset(), first.slack
+    if offset is None:
+        return second.offset(), second.slack
+    if slack is None:
+        slack = torch.zeros_like(offset)
+    if isinstance(second, Scale):
+        return moved(second, offset, slack)
+    new, far = moved(second, *(t.expand(shape).unsqueeze(0) for t in (offset, slack)))
+    return new[0], None if far is None else far[0]
 
 
-def _scale_scale(first: Scale, second: Scale) -> Scale:
-    shift = None if first.shift is None else first.shift * second.scale
-    return Scale(first.scale * second.scale, _plus(shift, second.shift))
+def moved(op: Affine, x: Tensor, slack: Tensor) -> tuple[Tensor, Tensor | None]:
+    """``op(x)``, and how far rounding (of x by up to ``slack``, too) may have moved it; nothing is said in float32."""
+    value = op.forward(x)
+    if value.dtype != torch.float64:
+        return value, None
+    size = op.absolute()
+    # What the last addition rounds is in proportion to the result, and so covered like the weights.
+    total = size.linear(x.abs()) * ((op.fan_in + 4) * _UNIT) + size.linear(slack)
+    return value, total if op.slack is None else total + op.slack
 
 
 def _per_channel(t: Tensor, channels: int) -> Tensor | None:
@@ -75,29 +93,19 @@ def _scale_conv(first: Scale, second: Conv, shape: Shape) -> Conv | None:
     group = torch.arange(out_channels, device=channels.device) // (out_channels // second.groups)
     per_filter = channels.reshape(second.groups, in_group)[group]
     weight = second.weight * per_filter[:, :, None, None]
-    bias = second.bias
-    if first.shift is not None:
-        # The padding is zero after the scaling: near the border the shift counts for fewer taps than inside.
-        moved = second.linear(first.shift.expand(shape).unsqueeze(0))[0]
-        if second.padding == (0, 0) and _per_channel(first.shift, shape[0]) is not None:
-            moved = moved[:, :1, :1]
-        bias = _plus(moved, bias)
-    return Conv(weight, bias, second.stride, second.padding, second.groups)
+    bias, slack = through(second, first, shape)
+    # The padding is zero after the scaling: near the border the shift counts for fewer taps than inside.
+    even = first.shift is not None and _per_channel(first.shift, shape[0]) is not None
+    if even and second.padding == (0, 0):
+        bias, slack = (None if t is None else t[:, :1, :1] for t in (bias, slack))
+    return replace(second, weight=weight, bias=bias, slack=slack)
 
 
 def _conv_scale(first: Conv, second: Scale, shape: Shape) -> Conv | None:
     channels = _per_channel(second.scale, first.weight.shape[0])
     if channels is None:
         return None
-    bias = None if first.bias is None else first.bias * channels[:, None, None]
-    shift = second.shift
     out = first.shape(shape)
-    if shift is not None and shift.shape != (out[0], 1, 1):
-        shift = shift.expand(out)
-    return Conv(
-        first.weight * channels[:, None, None, None],
-        _plus(bias, shift),
-        first.stride,
-        first.padding,
-        first.groups,
-    )
+    parts = through(second, first, out)
+    bias, slack = (t if t is None or t.shape == (out[0], 1, 1) else t.expand(out) for t in parts)
+    return replace(first, weight=first.weight * channels[:, None, None, None], bias=bias, slack=slack)

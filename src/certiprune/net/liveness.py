@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from certiprune.net.fold import moved
 from certiprune.net.network import Network, evaluate
 from certiprune.net.ops import Add, Affine, Conv, Dense, Op, Pad, Permute, Relu, Reshape, Scale, Select, Shape
 
@@ -23,11 +24,13 @@ class Liveness:
 
     Attributes:
         level: [*shape], the numbers at the entries that never change, zero elsewhere.
+        slack: [*shape], how far rounding may have moved these numbers.
         live: [units] bool, the output depends on the unit, and it is not the same for every input.
         keep: [units] bool, live, or tied to a unit that is.
     """
 
     level: tuple[Tensor, ...]
+    slack: tuple[Tensor, ...]
     live: tuple[Tensor, ...]
     keep: tuple[Tensor, ...]
 
@@ -38,11 +41,11 @@ def liveness(network: Network) -> Liveness:
     What is used never decides what is fixed, so one pass each way reaches the fixed point of removing dead
     units again and again.
     """
-    fixed, level = _fixed(network)
+    fixed, level, slack = _fixed(network)
     used = _used(network, fixed)
     live = [units(u & ~f) for u, f in zip(used, fixed, strict=True)]
     keep = _keep(network, live)
-    return Liveness(tuple(level), tuple(live), tuple(keep))
+    return Liveness(tuple(level), tuple(slack), tuple(live), tuple(keep))
 
 
 def units(entries: Tensor) -> Tensor:
@@ -68,9 +71,10 @@ def _links(op: Conv | Dense) -> Tensor:
     return links.reshape(len(within), -1)
 
 
-def _fixed(network: Network) -> tuple[list[Tensor], list[Tensor]]:
-    """Per value, which entries never change, and what they are."""
+def _fixed(network: Network) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Per value, which entries never change, what they are, and how far that may be off."""
     level = [torch.zeros(network.input_shape, dtype=network.dtype, device=network.device)]
+    slack = [level[0]]
     fixed = [level[0] != 0]
     for value, node in enumerate(network.nodes, start=1):
         op, x, shape = node.op, node.inputs[0], network.shapes[value]
@@ -84,8 +88,19 @@ def _fixed(network: Network) -> tuple[list[Tensor], list[Tensor]]:
         else:
             fixed.append(torch.stack([fixed[i] for i in node.inputs]).all(0))
         # What moves counts as zero here; an entry that is fixed reads it through zero weights only.
-        level.append(evaluate(op, [level[i].unsqueeze(0) for i in node.inputs])[0].expand(shape) * fixed[-1])
-    return fixed, level
+        now, far = rounded(op, [level[i].unsqueeze(0) for i in node.inputs], [slack[i] for i in node.inputs])
+        level.append(now[0].expand(shape) * fixed[-1])
+        slack.append(far.expand(shape) * fixed[-1])
+    return fixed, level, slack
+
+
+def rounded(op: Op, args: list[Tensor], slack: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """One operation on numbers [1, *shape] that may be off by ``slack`` [*shape]; nothing is said in float32."""
+    if isinstance(op, Affine):
+        value, far = moved(op, args[0], slack[0].unsqueeze(0))
+        return value, torch.zeros_like(value[0]) if far is None else far[0]
+    value, far = evaluate(op, args), torch.stack(slack).sum(0)
+    return value, far + torch.cat(args).abs().sum(0) * 2.0**-53 * (len(args) - 1)
 
 
 def _used(network: Network, fixed: list[Tensor]) -> list[Tensor]:

@@ -282,11 +282,8 @@ class _Reader:
         scale = torch.rsqrt(self._constant(layer.running_var) + layer.eps)
         if layer.weight is not None:
             scale = scale * self._constant(layer.weight)
-        shift = -self._constant(layer.running_mean) * scale
-        if layer.bias is not None:
-            shift = shift + self._constant(layer.bias)
-        tail = (-1,) + (1,) * (len(self.b.shapes[x]) - 1)
-        return self.b.scale(x, scale.reshape(tail), shift.reshape(tail), name=name)
+        bias = None if layer.bias is None else self._constant(layer.bias)
+        return self.b.batch_norm(x, scale, self._constant(layer.running_mean), bias, name)
 
 
 def _called(node: fx.Node) -> str:

@@ -71,8 +71,9 @@ class Network:
         return next((t.device for t in self.tensors()), torch.device("cpu"))
 
     def tensors(self) -> list[Tensor]:
-        """Every weight, bias, scale and shift of the network."""
-        found = [v for node in self.nodes for v in vars(node.op).values() if isinstance(v, Tensor)]
+        """Every weight, bias, scale and shift of the network (and no slack)."""
+        parts = [item for node in self.nodes for item in vars(node.op).items()]
+        found = [v for name, v in parts if isinstance(v, Tensor) and name != "slack"]
         return [v for v in found if v.is_floating_point()]
 
     def node(self, value: int) -> Node:

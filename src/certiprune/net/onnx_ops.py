@@ -116,8 +116,7 @@ def _batch_norm(r: Reader, node: Any, a: dict[str, Any], name: str) -> int:
     if a.get("training_mode", 0):
         raise r.fail(node, "training mode depends on the batch")
     scale = gamma * torch.rsqrt(variance + a.get("epsilon", 1e-5))
-    tail = (-1,) + (1,) * (len(r.b.shapes[x]) - 1)
-    return r.b.scale(x, scale.reshape(tail), (beta - mean * scale).reshape(tail), name=name)
+    return r.b.batch_norm(x, scale, mean, beta, name)
 
 
 def _pool(r: Reader, node: Any, a: dict[str, Any], name: str) -> int:

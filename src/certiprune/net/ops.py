@@ -4,8 +4,11 @@ Every affine operation ``y = A x + b`` offers
     forward(x)          A x + b
     linear(x)           A x
     pull(c)             A^T c, so that c @ y = pull(c) @ x + c @ b    (autograd's vector-Jacobian product)
-    absolute()          the same operation with |A| and |b|, for interval bounds and rounding allowances
+    absolute()          the same operation with |A| (at least) and |b|, for interval bounds and rounding allowances
 All tensors carry a leading batch dimension.
+
+Folding and compacting add up offsets, in float64, and round them. How far the offset of the exact composition may be
+from the one that is stored is the operation's ``slack``; ``absolute`` makes it part of |b|.
 """
 
 # ruff: noqa: ARG002 (every operation offers the same methods; not all need every argument)
@@ -53,7 +56,13 @@ class Add(Op):
 
 
 class Affine(Op):
-    """``y = A x + b`` with one input."""
+    """``y = A x + b`` with one input.
+
+    Attributes:
+        slack: how far b may be from what it stands for, broadcastable to the output's shape; None for not at all.
+    """
+
+    slack: Tensor | None = None
 
     @abstractmethod
     def linear(self, x: Tensor) -> Tensor:
@@ -71,8 +80,11 @@ class Affine(Op):
         b = self.offset()
         return self.linear(x) if b is None else self.linear(x) + b
 
-    def absolute(self) -> Affine:
-        """The operation with ``|A|`` and ``|b|``."""
+    def absolute(self, dtype: torch.dtype = torch.float64) -> Affine:
+        """The operation with ``|A|`` and ``|b|``; entries of A that are not 0 are ``raised``.
+
+        |b| includes the slack, so much enlarged that an allowance for rounding |b| in ``dtype`` covers it.
+        """
         return self
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
@@ -85,6 +97,25 @@ class Affine(Op):
     def cost(self, inputs: Shape) -> int:
         """Multiply-adds of one application."""
         return 0
+
+
+# The product of two such numbers does not underflow in float64, not even times a unit of rounding.
+_LEAST = 1e-140
+
+
+def raised(size: Tensor) -> Tensor:
+    """``size`` >= 0 with what is above 0 raised to 1e-140, so that (in float64) no product of two sizes vanishes."""
+    return size.clamp(min=_LEAST) * (size > 0)
+
+
+def _size(offset: Tensor | None, slack: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The |b| of ``Affine.absolute``."""
+    size = None if offset is None else offset.abs()
+    if slack is None:
+        return size
+    # No allowance is a smaller part of what it is for than eight units of rounding (``bounds.interval.gamma``).
+    enlarged = slack / (4 * torch.finfo(dtype).eps)
+    return enlarged if size is None else size + enlarged
 
 
 def _cast(t: Tensor | None, dtype: torch.dtype, device: torch.device | str) -> Tensor | None:
@@ -100,6 +131,7 @@ class Conv(Affine):
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
+    slack: Tensor | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         _, h, w = inputs[0]
@@ -127,12 +159,14 @@ class Conv(Affine):
     def offset(self) -> Tensor | None:
         return self.bias
 
-    def absolute(self) -> Conv:
-        return replace(self, weight=self.weight.abs(), bias=None if self.bias is None else self.bias.abs())
+    def absolute(self, dtype: torch.dtype = torch.float64) -> Conv:
+        size = _size(self.bias, self.slack, dtype)
+        return replace(self, weight=raised(self.weight.abs()), bias=size, slack=None)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Conv:
         weight = self.weight.to(dtype=dtype, device=device)
-        return replace(self, weight=weight, bias=_cast(self.bias, dtype, device))
+        bias, slack = (_cast(t, dtype, device) for t in (self.bias, self.slack))
+        return replace(self, weight=weight, bias=bias, slack=slack)
 
     @property
     def fan_in(self) -> int:
@@ -148,6 +182,7 @@ class Dense(Affine):
 
     weight: Tensor
     bias: Tensor | None
+    slack: Tensor | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         return (self.weight.shape[0],)
@@ -161,11 +196,12 @@ class Dense(Affine):
     def offset(self) -> Tensor | None:
         return self.bias
 
-    def absolute(self) -> Dense:
-        return Dense(self.weight.abs(), None if self.bias is None else self.bias.abs())
+    def absolute(self, dtype: torch.dtype = torch.float64) -> Dense:
+        return Dense(raised(self.weight.abs()), _size(self.bias, self.slack, dtype))
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Dense:
-        return Dense(self.weight.to(dtype=dtype, device=device), _cast(self.bias, dtype, device))
+        bias, slack = (_cast(t, dtype, device) for t in (self.bias, self.slack))
+        return Dense(self.weight.to(dtype=dtype, device=device), bias, slack)
 
     @property
     def fan_in(self) -> int:
@@ -181,6 +217,7 @@ class Scale(Affine):
 
     scale: Tensor
     shift: Tensor | None
+    slack: Tensor | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
@@ -194,11 +231,12 @@ class Scale(Affine):
     def offset(self) -> Tensor | None:
         return self.shift
 
-    def absolute(self) -> Scale:
-        return Scale(self.scale.abs(), None if self.shift is None else self.shift.abs())
+    def absolute(self, dtype: torch.dtype = torch.float64) -> Scale:
+        return Scale(raised(self.scale.abs()), _size(self.shift, self.slack, dtype))
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Scale:
-        return Scale(self.scale.to(dtype=dtype, device=device), _cast(self.shift, dtype, device))
+        shift, slack = (_cast(t, dtype, device) for t in (self.shift, self.slack))
+        return Scale(self.scale.to(dtype=dtype, device=device), shift, slack)
 
     def cost(self, inputs: Shape) -> int:
         return math.prod(inputs)

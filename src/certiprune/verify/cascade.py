@@ -18,7 +18,7 @@ from torch import Tensor
 
 from certiprune.attack import pgd, property_margin
 from certiprune.bounds.intermediate import Around, Engine, OutOfTime, form_bounds, preactivations
-from certiprune.bounds.interval import interval
+from certiprune.bounds.interval import gamma, interval
 from certiprune.bounds.optimise import Rates
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.reduced import reduce, walk_cost
@@ -31,7 +31,7 @@ from certiprune.verify.memory import allowance
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
 from certiprune.verify.relaxation import LayeredRelaxation, ReducedRelaxation, Relaxation
-from certiprune.verify.witness import snap
+from certiprune.verify.witness import snap, violated
 
 Replay = Callable[[Tensor], Tensor]
 
@@ -106,11 +106,12 @@ class _Group:
         outputs = self.engine.exact(x)
         self.predicted = outputs.argmax(1)
         inside = self.problem.box.contains(x)
+        point = snap(self.problem.box, x)
         if self.original is not None:
-            self.predicted = self.original(x.float()).argmax(1).to(self.predicted.device)
-        worst = self.replay(x.float(), torch.arange(len(x)))
+            self.predicted = self.original(point).argmax(1).to(self.predicted.device)
+        worst = self.replay(point, torch.arange(len(x)))
         for k in ((worst <= 0) & inside).nonzero()[:, 0].tolist():
-            self._decide(k, Verdict.MISCLASSIFIED, point=x[k].float())
+            self._decide(k, Verdict.MISCLASSIFIED, point=point[k])
         return None
 
     def interval(self, _: PreActivation | None) -> PreActivation:
@@ -121,7 +122,9 @@ class _Group:
         value = value + torch.einsum("nro,no->nr", matrix.clamp(max=0), high) + self.problem.margin.offset
         size = torch.einsum("nro,no->nr", matrix.abs(), torch.maximum(low.abs(), high.abs()))
         size = size + self.problem.margin.offset.abs()
-        self.lower = torch.fmax(self.lower, value - 1e-13 * matrix.shape[-1] * size)
+        # Two sums of products, added: twice as many terms; and a product that underflows loses less than POSITIVE.
+        slack = 2 * gamma(2 * matrix.shape[-1], matrix.dtype) * size + matrix.shape[-1] * POSITIVE
+        self.lower = torch.fmax(self.lower, value - slack)
         self.certify()
         return pre
 
@@ -254,7 +257,13 @@ class _Group:
         points = x if self.original is not None else x.double()
         with torch.no_grad():
             outputs = model(points).double().to(self.problem.margin.matrix.device)
-        return self.problem.margin[item].worst(outputs)
+        margin = self.problem.margin[item]
+        worst = margin.worst(outputs)
+        # These sums are rounded, too: a violation must be one in exact arithmetic on the outputs.
+        for k in (worst <= 0).nonzero()[:, 0].tolist():
+            if not violated(margin[k : k + 1], outputs[k]):
+                worst[k] = POSITIVE
+        return worst
 
     def certify(self, only: int | None = None, nodes: int = 0) -> None:
         """Say CERTIFIED of every question (or of one) none of whose clauses is open."""

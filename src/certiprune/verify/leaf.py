@@ -21,6 +21,8 @@ from certiprune.core.box import Box
 from certiprune.net.network import Network
 from certiprune.net.ops import Affine, Relu
 
+_UNDERFLOW = 1e-300
+
 
 @dataclass(frozen=True)
 class LeafAnswer:
@@ -120,7 +122,7 @@ def _walk(
 
 def _slack(network: Network, box: Box, on: dict[int, Tensor], split: dict[int, Tensor], rows: Tensor, offset: Tensor,
            weight: np.ndarray) -> float:  # fmt: skip
-    """A bound on the rounding error of the weighted form's minimum: gamma times the sum of all |terms|."""
+    """A bound on the rounding error of the weighted form's minimum: gamma times all |terms|, and underflow."""
     size = torch.maximum(box.lower.abs(), box.upper.abs())
     values = [size]
     terms = int(size.numel())
@@ -138,4 +140,6 @@ def _slack(network: Network, box: Box, on: dict[int, Tensor], split: dict[int, T
     for v, sign in split.items():
         index = sign.flatten().nonzero()[:, 0]
         sizes.extend(values[network.node(v).inputs[0]].flatten()[index].tolist())
-    return 2 * gamma(terms + len(weight), torch.float64) * float(np.dot(weight, np.array(sizes)))
+    rounding = 2 * gamma(terms + len(weight), torch.float64) * float(np.dot(weight, np.array(sizes)))
+    # A product that underflows costs a coefficient less than this much, and the form that much of a value's size.
+    return rounding + _UNDERFLOW * (1 + sum(float(size.sum()) for size in values))

@@ -43,3 +43,30 @@ def test_quicker_convolutions_may_not(engine: Engine) -> None:
         assert not engine.single
     finally:
         conv.fp32_precision = before
+
+
+@pytest.mark.parametrize("place", ["fp32_precision", "mkldnn.fp32_precision", "mkldnn.matmul.fp32_precision"])
+def test_the_newer_settings_may_not(engine: Engine, place: str) -> None:
+    """With these torch refuses to say what ``get_float32_matmul_precision`` is."""
+    *parts, name = place.split(".")
+    owner = torch.backends
+    for part in parts:
+        owner = getattr(owner, part, None)
+    if not hasattr(owner, name):
+        pytest.skip("this torch has no such setting")
+    before = getattr(owner, name)
+    setattr(owner, name, "bf16")
+    try:
+        assert not engine.single
+    finally:
+        setattr(owner, name, before)
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"])
+def test_a_default_of_the_library_below_torch_may_not(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "BF16")
+    assert not engine.single
+    monkeypatch.setenv(name, "STRICT")
+    assert engine.single

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -352,7 +353,7 @@ def test_a_result_that_computes_something_else_is_never_returned(monkeypatch):
 
     def wrong(network):
         known = real(network)
-        return type(known)(tuple(level + 1 for level in known.level), known.live, known.keep)
+        return replace(known, level=tuple(level + 1 for level in known.level))
 
     monkeypatch.setattr(module, "liveness", wrong)
     with pytest.raises(LoweringError, match="differ by"):

@@ -26,6 +26,7 @@ PADDED = Conv(draw(4, 3, 3, 3), draw(4, 1, 1), (2, 1), (1, 1))
 PLAIN = Conv(draw(4, 3, 2, 2), None)
 GROUPED = Conv(draw(6, 1, 3, 3), None, (1, 1), (1, 1), 3)
 CHANNELS = Scale(draw(3, 1, 1), draw(3, 1, 1))
+PICKS = torch.eye(4, dtype=torch.float64)[[2, 0, 2]] * draw(3, 1)
 
 EXACT: dict[str, tuple[Affine, Affine, tuple[int, ...]]] = {
     "normalisation, padded convolution": (CHANNELS, PADDED, IMAGE),
@@ -43,7 +44,7 @@ EXACT: dict[str, tuple[Affine, Affine, tuple[int, ...]]] = {
     "scale, dense": (Scale(draw(6), draw(1)), Dense(draw(4, 6), None), (6,)),
     "dense, scale": (Dense(draw(4, 6), draw(4)), Scale(draw(), draw(4)), (6,)),
     "dense without bias, scale without shift": (Dense(draw(4, 6), None), Scale(draw(4), None), (6,)),
-    "dense, dense": (Dense(draw(4, 6), draw(4)), Dense(draw(3, 4), draw(3)), (6,)),
+    "dense, one that picks": (Dense(draw(4, 6), draw(4)), Dense(PICKS, draw(3)), (6,)),
     "reshape, reshape": (Reshape((60,)), Reshape((5, 12)), IMAGE),
     "pad, convolution": (Pad((2, 2, 1, 1)), PADDED, IMAGE),
 }
@@ -69,7 +70,12 @@ def test_a_folded_convolution_keeps_a_bias_of_the_announced_shape(name):
 
 APART: dict[str, tuple[Affine, Affine, tuple[int, ...]]] = {
     "a scale that varies inside a channel": (Scale(draw(5, 4), None), PADDED, IMAGE),
-    "matrices through a bottleneck": (Dense(draw(2, 9), None), Dense(draw(9, 2), None), (9,)),
+    "matrices through a bottleneck": (
+        Dense(draw(2, 9), None),
+        Dense(torch.eye(2, dtype=torch.float64)[[0] * 9], None),
+        (9,),
+    ),
+    "matrices whose product is made of sums": (Dense(draw(4, 6), None), Dense(draw(3, 4), None), (6,)),
     "uneven padding": (Pad((1, 0, 0, 0)), PADDED, IMAGE),
     "cropping": (Pad((-1, -1, -1, -1)), PLAIN, IMAGE),
     "a permutation": (Permute((0, 2, 1)), PADDED, (3, 4, 5)),
@@ -95,7 +101,7 @@ def test_a_network_folds_to_one_affine_operation_between_relus():
         Scale(draw(4, 1, 1), None),
         Reshape((48,)),
     )
-    network = chain(*ops, Dense(draw(5, 48), None), Dense(draw(5, 5), draw(5)), shape=IMAGE)
+    network = chain(*ops, Dense(draw(5, 48), None), Scale(draw(5), draw(5)), shape=IMAGE)
     small = fold(network, network.output)
     assert [type(node.op) for node in small.nodes] == [Conv, Relu, Reshape, Dense]
     x = draw(3, *IMAGE)
