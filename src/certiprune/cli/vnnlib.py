@@ -26,6 +26,9 @@ def vnnlib(
     result: Annotated[Path | None, typer.Option(help="Write what is printed to this file too.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    memory: Annotated[
+        str | None, typer.Option(help="Memory for the search: 4G, 800M, or 60% of what is free.")
+    ] = None,
 ) -> None:
     """Decide whether some input has the property that a VNN-LIB file describes (a counterexample).
 
@@ -38,7 +41,7 @@ def vnnlib(
     """
     started = time.monotonic() - age()
     try:
-        text = _decided(model, property_file, started, timeout, threads, device)
+        text = _decided(model, property_file, started, timeout, threads, device, memory)
         if result is not None:
             result.write_text(text, encoding="utf-8")
     except Exception:
@@ -52,7 +55,13 @@ def vnnlib(
 
 
 def _decided(
-    model: Path, property_file: Path, started: float, timeout: float, threads: int | None, device: str
+    model: Path,
+    property_file: Path,
+    started: float,
+    timeout: float,
+    threads: int | None,
+    device: str,
+    memory: str | None,
 ) -> str:
     if not timeout > 0:
         raise InputError(f"--timeout {timeout:g} must be a number of seconds above 0")
@@ -60,8 +69,9 @@ def _decided(
         if not path.is_file():
             raise InputError(f"{path}: no such {what} file")
 
-    from certiprune.cli.machine import use_threads
+    from certiprune.cli.machine import shares, use_threads
 
+    share = shares(1, threads, memory)
     use_threads(threads)
     from certiprune.core.device import find_device
     from certiprune.net import onnx_in, onnx_run
@@ -78,6 +88,7 @@ def _decided(
         session=lambda: onnx_run.session(model, threads or 1),
         deadline=started + timeout - reserve(timeout),
         device=where,
+        memory=share.memory,
     )
     if found.word == "unsat" and problems:
         # A proof is about the network that was bounded: make sure that it is the model, there where the property is.
