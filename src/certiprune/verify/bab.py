@@ -25,7 +25,7 @@ from certiprune.verify.frontier import Frontier, Nodes, Scenes
 from certiprune.verify.leaf import decide_leaf
 from certiprune.verify.outcome import Reason, Stage
 from certiprune.verify.problem import Budget
-from certiprune.verify.relaxation import Relaxation, Subproblems
+from certiprune.verify.relaxation import Relaxation, Subproblems, even
 from certiprune.verify.tighten import tighten
 from certiprune.verify.witness import snap
 
@@ -234,7 +234,7 @@ class Search:
 
     def _evaluate(self, sub: Subproblems, scene: Tensor, age: Tensor, inherited: Tensor) -> None:
         """Bound subproblems; close, attack, or put them back with the neuron to split next."""
-        size = self.relaxation.batch()
+        size = even(len(sub), self.relaxation.part())
         for at in range(0, len(sub), size):
             part = slice(at, at + size)
             self._evaluate_part(sub[part], scene[part], age[part], inherited[part])

@@ -23,6 +23,10 @@ from certiprune.bounds.window import Plan, plan
 from certiprune.core.box import Box, round_down, round_up
 
 
+# Numbers of one part of the subproblems over all values, and how many subproblems a part has at least.
+_NEAR, _FEW = 1 << 20, 32
+
+
 @dataclass(frozen=True)
 class Subproblems:
     """``m`` subproblems; columns ``k`` are the tasks' unstable neurons.
@@ -167,6 +171,13 @@ class Relaxation:
         """Subproblems that fit in the engine's memory at once."""
         return max(1, self.engine.memory // (self.way.numel(self.engine.exact) * 48 + self.width * 80))
 
+    def part(self) -> int:
+        """Subproblems to bound at once: they fit in the memory, and their numbers stay near the processor.
+
+        More at once is no quicker, and the dozen tensors that an ascent holds are most of what a search takes.
+        """
+        return min(self.batch(), max(_FEW, _NEAR // self.way.numel(self.engine.exact)))
+
     def walker(self, sub: Subproblems) -> Walker:
         """The subproblems' forms with their own lines (float32)."""
         own = Columns.of(sub, torch.float32)
@@ -206,7 +217,7 @@ class Relaxation:
 
         In float32 where that is allowed; with ``sign_only`` again in float64 where rounding hides a positive bound.
         """
-        size = max(1, self.batch() // 2)
+        size = max(1, even(len(sub), min(self.part(), max(1, self.batch() // 2))))
         parts = [self._prove(sub[k : k + size], sign_only) for k in range(0, len(sub), size)]
         return torch.cat(parts) if parts else self.const[sub.task]
 
@@ -247,3 +258,8 @@ class Relaxation:
         box = self.around.quick_box if single else self.box
         sizes = self.around.quick_sizes if single else self.around.sizes
         return dual_value(network, box, rows, seen, seen=True, pushes=pushes, sizes=sizes)
+
+
+def even(count: int, most: int) -> int:
+    """The size of the parts of ``count`` things that are equally large, and of ``most`` things at most."""
+    return -(-count // max(1, -(-count // most)))
