@@ -68,7 +68,7 @@ class Engine:
         return max(16, min(self.memory // (numbers * 100), _NEAR // numbers))
 
 
-# Numbers of one batch of forms over all values: more no longer fits the processor's caches, and takes memory for nothing.
+# Numbers of one batch of forms over all values: more no longer fit the processor's caches, and take memory.
 _NEAR = 1 << 20
 
 

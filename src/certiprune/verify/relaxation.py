@@ -22,7 +22,6 @@ from certiprune.bounds.value import Push, dual_value
 from certiprune.bounds.window import Plan, plan
 from certiprune.core.box import Box, round_down, round_up
 
-
 # Numbers of one part of the subproblems over all values, and how many subproblems a part has at least.
 _NEAR, _FEW = 1 << 20, 32
 
