@@ -41,6 +41,8 @@ def vnnlib(
     """
     started = time.monotonic() - age()
     try:
+        if result is not None and (result.is_dir() or not result.parent.is_dir()):
+            raise InputError(f"--result {result} must be a file in a folder that is there")
         text = _decided(model, property_file, started, timeout, threads, device, memory)
         if result is not None:
             result.write_text(text, encoding="utf-8")

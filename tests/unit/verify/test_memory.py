@@ -84,7 +84,7 @@ def test_a_failed_allocation_is_known() -> None:
 
     class Running:
         def get_inputs(self) -> Any:
-            return [type("Entry", (), {"shape": [1, 2], "type": "tensor(float)"})]
+            return [type("Entry", (), {"name": "x", "shape": [1, 2], "type": "tensor(float)"})]
 
         def run(self, *_: Any) -> Any:
             raise RuntimeError("Failed to allocate memory for requested buffer of size 9")
