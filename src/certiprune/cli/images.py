@@ -58,7 +58,9 @@ def read(path: Path) -> Images:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single array; save one with numpy.savez(file, x=..., y=...)")
             # A small archive can unpack to any size.
-            unpacked = sum(entry.file_size for entry in archive.zip.infolist())
+            assert archive.zip is not None
+            sizes: list[int] = [entry.file_size for entry in archive.zip.infolist()]
+            unpacked = sum(sizes)
             if unpacked > free():
                 raise DataError(f"{path} unpacks to {unpacked >> 20} MiB, more than the memory that is free")
             arrays = {key: archive[key] for key in ("x", "y", "eps") if key in archive}

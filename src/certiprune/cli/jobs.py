@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from certiprune.cli.images import Images, read
-from certiprune.cli.machine import Share, use_threads
+from certiprune.cli.machine import Share, importing, use_threads
 from certiprune.cli.rows import Row
 from certiprune.core.errors import CertipruneError, InputError
 
@@ -218,9 +218,10 @@ def _end_with_parent() -> None:
 
 def _ready(work: Work, images: Images) -> Callable[[Sequence[int]], Rows]:
     """From numbers of images to their rows, with everything checked and the model loaded."""
+    with importing():
+        from certiprune import api
+        from certiprune.verify import api as _  # noqa: F401 (loaded now, in the block)
     use_threads(work.share.threads)
-    from certiprune import api
-
     asked = api.questions(
         work.model,
         images.x,

@@ -33,7 +33,8 @@ def vnnlib(
     """Decide whether some input has the property that a VNN-LIB file describes (a counterexample).
 
     The first line is "unsat" (proved: there is none), "sat" (followed by one, that was run through the model in
-    onnxruntime), "timeout", "unknown", or "error" (standard error says why, and the status is 2).
+    onnxruntime), "timeout", "unknown", or "error" (standard error says why, and the status is 2). A box
+    whose bounds contradict each other holds no input: "unsat".
 
     \b
     Example:
@@ -71,15 +72,15 @@ def _decided(
         if not path.is_file():
             raise InputError(f"{path}: no such {what} file")
 
-    from certiprune.cli.machine import shares, use_threads
+    from certiprune.cli.machine import importing, shares, use_threads
 
     share = shares(1, threads, memory)
+    with importing():
+        from certiprune.core.device import find_device
+        from certiprune.net import onnx_in, onnx_run
+        from certiprune.verify import vnnlib as files
+        from certiprune.verify.vnnlib_answer import answer
     use_threads(threads)
-    from certiprune.core.device import find_device
-    from certiprune.net import onnx_in, onnx_run
-    from certiprune.verify import vnnlib as files
-    from certiprune.verify.vnnlib_answer import answer
-
     where = find_device(device)
     network = onnx_in.read(model, check=False)
     shape = network.input_shape
