@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from certiprune.core.device import find_device
 from certiprune.core.epsilon import parse_epsilon
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
+from certiprune.core.memory import parse_memory
 from certiprune.net import Network
 from certiprune.net import compact as _compact
 from certiprune.net import lower as _lower
@@ -25,12 +27,25 @@ if TYPE_CHECKING:
     from certiprune.experiment.events import Watcher
     from certiprune.net import Compaction
     from certiprune.verify.outcome import Outcome
+    from certiprune.verify.problem import Budget
 
 Images = Tensor | np.ndarray | Sequence[Any]
 Original = Callable[[Tensor], Tensor]
 AnyModel = nn.Module | Network | str | Path
 
-__all__ = ["AnyModel", "Mask", "compact", "lower", "outcomes", "prune", "read", "run", "verify"]
+__all__ = [
+    "AnyModel",
+    "Mask",
+    "Questions",
+    "compact",
+    "lower",
+    "outcomes",
+    "prune",
+    "questions",
+    "read",
+    "run",
+    "verify",
+]
 
 
 def lower(
@@ -87,6 +102,7 @@ def verify(
     eps: float | str | Images,
     timeout: float = 300.0,
     nodes: int | None = None,
+    memory: int | str | None = None,
     domain: tuple[float, float] = (0.0, 1.0),
     device: str = "cpu",
 ) -> list[Outcome]:
@@ -99,6 +115,8 @@ def verify(
         eps: L-infinity radius in input units: a number, a fraction such as ``"2/255"``, or one number per image.
         timeout: seconds that one image may take before it is given up as ``unknown``.
         nodes: subproblems that one image may take; None for no limit.
+        memory: what the search may hold for all images together, on top of what the process takes anyway: bytes, or
+            a text such as ``"4G"`` or ``"60%"`` (of what is free); None for 60 %.
         domain: the smallest and largest value of a pixel.
         device: ``cpu`` or ``cuda``.
 
@@ -111,7 +129,15 @@ def verify(
         ModelError: the model is not supported.
     """
     found = outcomes(
-        model, images, labels, eps=eps, timeout=timeout, nodes=nodes, domain=domain, device=device
+        model,
+        images,
+        labels,
+        eps=eps,
+        timeout=timeout,
+        nodes=nodes,
+        memory=memory,
+        domain=domain,
+        device=device,
     )
     return sorted(found, key=lambda outcome: outcome.index)
 
@@ -124,6 +150,7 @@ def outcomes(
     eps: float | str | Images,
     timeout: float = 300.0,
     nodes: int | None = None,
+    memory: int | str | None = None,
     domain: tuple[float, float] = (0.0, 1.0),
     device: str = "cpu",
     indices: Sequence[int] | None = None,
@@ -132,31 +159,106 @@ def outcomes(
 
     Everything is checked before the iterator is returned.
     """
+    asked = questions(
+        model,
+        images,
+        labels,
+        eps=eps,
+        timeout=timeout,
+        nodes=nodes,
+        memory=memory,
+        domain=domain,
+        device=device,
+        indices=indices,
+    )
+    return asked.decide()
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Images about which ``verify`` is asked, with everything checked and the model ready: to be decided in parts.
+
+    Attributes:
+        network: the compacted network, in float64.
+        original: the model that counterexamples are replayed on; the network itself where None.
+        images: [n, *shape] float32.
+        labels: [n] int64.
+        eps: one radius, or one per image [n].
+        domain: the smallest and largest value of a pixel.
+        budget: what each image may cost.
+        indices: [n] the images' numbers.
+    """
+
+    network: Network
+    original: Original | None
+    images: Tensor
+    labels: Tensor
+    eps: float | Tensor
+    domain: tuple[float, float]
+    budget: Budget
+    indices: Sequence[int]
+
+    def decide(self, chosen: Sequence[int] | None = None) -> Iterator[Outcome]:
+        """The outcomes of the images at places ``chosen`` (all when None), each as soon as it is decided."""
+        from certiprune.verify import verify as decide
+
+        places = list(range(len(self.images)) if chosen is None else chosen)
+        return decide(
+            self.network,
+            self.images[places],
+            self.labels[places],
+            eps=self.eps if isinstance(self.eps, float) else self.eps[places],
+            domain=self.domain,
+            budget=self.budget,
+            indices=[self.indices[place] for place in places],
+            original=self.original,
+        )
+
+
+def questions(
+    model: AnyModel,
+    images: Images,
+    labels: Images,
+    *,
+    eps: float | str | Images,
+    timeout: float = 300.0,
+    nodes: int | None = None,
+    memory: int | str | None = None,
+    domain: tuple[float, float] = (0.0, 1.0),
+    device: str = "cpu",
+    indices: Sequence[int] | None = None,
+) -> Questions:
+    """What ``verify`` is asked, checked: for those who decide the images in parts. Arguments are those of ``outcomes``.
+
+    Raises:
+        InputError, ModelError: as ``verify`` does.
+    """
     from certiprune.verify import Budget
-    from certiprune.verify import verify as decide
 
     if not (isinstance(timeout, int | float) and timeout > 0):
         raise InputError(f"the timeout {timeout!r} must be a number of seconds above 0")
     if nodes is not None and nodes < 1:
         raise InputError(f"the node limit {nodes} must be at least 1")
+    budget = Budget(float(timeout), nodes, None if memory is None else parse_memory(memory))
     where = find_device(device)
     x = _tensor(images, torch.float32, "images")
     y = _tensor(labels, torch.int64, "labels")
-    radius = _radius(eps, len(x) if x.dim() else 0)
+    numbers = range(len(x) if x.dim() else 0) if indices is None else indices
+    radius = _radius(eps, numbers)
     network, original = _network(model, x)
-    _fit(network, x, y, domain)
+    _fit(network, x, y, domain, numbers)
     if isinstance(original, nn.Module):
         original = original.to(where)
     small, _ = _compact(network)
-    return decide(
+    return Questions(
         small.to(small.dtype, where),
+        original,
         x.to(where),
         y.to(where),
-        eps=radius if isinstance(radius, float) else radius.to(where),
-        domain=domain,
-        budget=Budget(seconds=float(timeout), nodes=nodes),
-        indices=indices,
-        original=original,
+        radius if isinstance(radius, float) else radius.to(where),
+        domain,
+        budget,
+        numbers,
     )
 
 
@@ -198,17 +300,20 @@ def _tensor(values: Images, dtype: torch.dtype, what: str) -> Tensor:
     return tensor.to(dtype)
 
 
-def _radius(eps: float | str | Images, count: int) -> float | Tensor:
+def _radius(eps: float | str | Images, numbers: Sequence[int]) -> float | Tensor:
     if isinstance(eps, str | float | int):
         return parse_epsilon(eps)
     radius = _tensor(eps, torch.float64, "epsilons").flatten()
-    if len(radius) not in (1, count):
-        raise InputError(f"there are {len(radius)} epsilons for {count} images; give one, or one per image")
+    if len(radius) not in (1, len(numbers)):
+        raise InputError(
+            f"there are {len(radius)} epsilons for {len(numbers)} images; give one, or one per image"
+        )
     wrong = ~((radius >= 0) & (radius <= 1))
     if bool(wrong.any()):
         place = int(wrong.nonzero()[0])
+        number = numbers[place] if len(numbers) == len(radius) else place
         raise InputError(
-            f"epsilon {float(radius[place])} (number {place}) must lie in [0, 1]: it is in input units"
+            f"epsilon {float(radius[place])} (number {number}) must lie in [0, 1]: it is in input units"
         )
     return float(radius[0]) if len(radius) == 1 else radius
 
@@ -223,7 +328,9 @@ def _network(model: AnyModel, images: Tensor) -> tuple[Network, Original | None]
     return read(model)
 
 
-def _fit(network: Network, images: Tensor, labels: Tensor, domain: tuple[float, float]) -> None:
+def _fit(
+    network: Network, images: Tensor, labels: Tensor, domain: tuple[float, float], numbers: Sequence[int]
+) -> None:
     if tuple(images.shape[1:]) != tuple(network.input_shape) or images.dim() < 2:
         raise InputError(
             f"the images are {list(images.shape)}; the model takes [n, {str(list(network.input_shape))[1:]}"
@@ -239,12 +346,12 @@ def _fit(network: Network, images: Tensor, labels: Tensor, domain: tuple[float, 
     wrong = ~((images >= low) & (images <= high)).flatten(1).all(1)
     if bool(wrong.any()):
         raise InputError(
-            f"image {int(wrong.nonzero()[0])} has values outside [{low:g}, {high:g}] or not a number; "
+            f"image {numbers[int(wrong.nonzero()[0])]} has values outside [{low:g}, {high:g}] or not a number; "
             "give images before normalisation"
         )
     bad = ~((labels >= 0) & (labels < network.outputs))
     if bool(bad.any()):
         place = int(bad.nonzero()[0])
         raise InputError(
-            f"label {int(labels[place])} of image {place} is none of the model's {network.outputs} classes"
+            f"label {int(labels[place])} of image {numbers[place]} is none of the model's {network.outputs} classes"
         )

@@ -74,8 +74,8 @@ class Engine:
         return max(16, min(self.memory // (numbers * 100), _NEAR // numbers))
 
 
-# Numbers of one batch of forms over all values: more no longer fits the processor's caches.
-_NEAR = 1 << 21
+# Numbers of one batch of forms over all values: more no longer fit the processor's caches, and take memory.
+_NEAR = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -220,21 +220,20 @@ def form_bounds(
     quick = {
         v: Lines(*(rows.take(t, v) for t in (a.low, a.up, a.gap))) for v, a in around.quick_lines.items()
     }
-    free = {v: rows.take(t, v) for v, t in around.unstable.items()}
-    low = {v: t.low for v, t in quick.items()}
     index = Index.whole(quick)
     start = Parameters(
-        torch.cat([t.flatten(1) for t in low.values()], 1),
+        torch.cat([t.low.flatten(1) for t in quick.values()], 1),
         None,
-        torch.cat([t.flatten(1) for t in free.values()], 1),
+        torch.cat([rows.take(t, v).flatten(1) for v, t in around.unstable.items()], 1),
     )
-    copy = {v: Lines(t.low.clone(), t.up, t.gap) for v, t in quick.items()}
-    walker = Walker(engine.quick, around.quick_box, rows.to(torch.float32), copy, index)
+    # The walker writes into these lines, which are copies as the forms have owners; CROWN's slopes are in ``start``.
+    assert rows.owner is not None
+    walker = Walker(engine.quick, around.quick_box, rows.to(torch.float32), quick, index)
     end = ascend(walker, start, steps=steps, rates=rates or Rates(), goal=math.inf)
-    slopes = {}
-    for v, t in low.items():
-        theta = end.theta[:, index.columns[v]].reshape(t.shape).clamp(0, 1)
-        slopes[v] = torch.lerp(t, theta, free[v])
+    # In places where a neuron is stable its slope is not a parameter.
+    theta = torch.lerp(start.theta, end.theta.clamp_(0, 1), start.free)
+    slopes = {v: theta[:, index.columns[v]].reshape(t.low.shape) for v, t in quick.items()}
+    del walker, quick, start, end
     return torch.fmax(best, _prove(engine, box, rows, around, slopes, final))
 
 

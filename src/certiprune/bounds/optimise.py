@@ -291,7 +291,7 @@ def ascend(
     """
     m = len(parameters.theta)
     best = parameters.theta.new_full((m,), -torch.inf)
-    kept = parameters.theta.clone()
+    kept: Tensor | None = None
     reached = torch.zeros(m, dtype=torch.bool, device=best.device)
     goals = torch.as_tensor(goal, dtype=best.dtype, device=best.device).expand(m)
     item = torch.arange(m, device=best.device)
@@ -309,6 +309,9 @@ def ascend(
         done = trace.value > goals[item]
         if bool(done.any()):
             reached[item[done]] = True
+            if kept is None:
+                # Most ascents of bounds for neurons have no goal, and need no second set of parameters.
+                kept = parameters.theta.clone()
             kept[item[done]] = current.theta[done]
             keep = (~done).nonzero()[:, 0]
             item = item[keep]
@@ -326,5 +329,7 @@ def ascend(
             )
         if step + 1 < steps:
             adam.ascend(current, walker.gradient(trace, current))
+    if kept is None:
+        return Ascended(best, current.theta, reached, trace)
     kept[item] = current.theta
     return Ascended(best, kept, reached, trace)

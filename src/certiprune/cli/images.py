@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from certiprune.core.errors import DataError, InputError
+from certiprune.core.memory import free
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,16 @@ def read(path: Path) -> Images:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single array; save one with numpy.savez(file, x=..., y=...)")
+            # A small archive can unpack to any size.
+            assert archive.zip is not None
+            sizes: list[int] = [entry.file_size for entry in archive.zip.infolist()]
+            unpacked = sum(sizes)
+            if unpacked > free():
+                raise DataError(f"{path} unpacks to {unpacked >> 20} MiB, more than the memory that is free")
             arrays = {key: archive[key] for key in ("x", "y", "eps") if key in archive}
             found = ", ".join(archive.files) or "nothing"
+    except MemoryError as error:
+        raise DataError(f"{path} holds arrays larger than the memory that is free") from error
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is no .npz file of plain arrays; save one with numpy.savez") from error
     if not {"x", "y"} <= set(arrays):

@@ -24,6 +24,7 @@ class Meter:
         self._task: TaskID | None = None
         self._stage = ""
         self._since = self._shown = 0.0
+        self._first = 0
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -51,7 +52,8 @@ class Meter:
         """``stage`` has done ``done`` of ``total`` units; ``text`` is shown beside it."""
         now = time.monotonic()
         if stage != self._stage:
-            self._stage, self._since, self._shown = stage, now, now
+            # What was there when the stage began says nothing about how fast it is.
+            self._stage, self._since, self._shown, self._first = stage, now, now, done
             if self._bar is not None:
                 if self._task is not None:
                     self._bar.remove_task(self._task)
@@ -63,7 +65,8 @@ class Meter:
             self._stage = ""
         elif self._bar is None and now - self._shown >= SECONDS_BETWEEN_LINES:
             self._shown = now
-            left = f", about {_clock((now - self._since) / done * (total - done))} left" if done else ""
+            new = done - self._first
+            left = f", about {_clock((now - self._since) / new * (total - done))} left" if new else ""
             self.line(f"{stage}: {done}/{total}{left}{f'; {text}' if text else ''}")
 
     def line(self, text: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +15,8 @@ from certiprune.core.epsilon import parse_epsilon
 from certiprune.core.errors import InputError
 
 if TYPE_CHECKING:
+    from certiprune.cli.rows import Row, Table
     from certiprune.verify.outcome import Outcome
-
-Write = Callable[["Outcome"], None]
-COLUMNS = ("index", "label", "predicted", "verdict", "reason", "stage", "lower", "nodes", "seconds")
 
 
 def verify(
@@ -35,10 +32,24 @@ def verify(
     start: Annotated[int, typer.Option(help="The first image, counted from 0.")] = 0,
     end: Annotated[int | None, typer.Option(help="The image after the last.")] = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", help="Write a row per image as it is decided.")
+        Path | None,
+        typer.Option(
+            "--csv", help="Write a row per image as it is decided; go on with the rows that are there."
+        ),
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over: forget the rows that are there.")
+    ] = False,
+    retry_unknown: Annotated[
+        bool, typer.Option("--retry-unknown", help="Decide again what the rows that are there call unknown.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes that share the images.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="CPU threads, of all jobs together.")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Memory for the search, of all jobs together: 4G, 800M, or 60% of what is free."),
+    ] = None,
 ) -> None:
     """Decide for each image whether any change of its pixels by up to eps changes the model's answer.
 
@@ -53,79 +64,79 @@ def verify(
     radius = None if eps is None else parse_epsilon(eps)
     if not timeout > 0:
         raise InputError(f"--timeout {timeout:g} must be a number of seconds above 0")
+    if csv_file is None and (fresh or retry_unknown):
+        raise InputError(
+            f"{'--fresh' if fresh else '--retry-unknown'} is about the rows of --csv FILE: name it"
+        )
     if not model.exists():
         raise InputError(f"{model}: no such model file; give an ONNX file or a checkpoint (.safetensors)")
-    from certiprune.cli import images as files
+    from certiprune.cli.machine import shares
 
-    chosen = files.read(images).cut(start, end)
+    shares(jobs, threads, memory)
+    from certiprune.cli import images as files
+    from certiprune.cli.jobs import Work, alone, shared
+    from certiprune.cli.question import question
+    from certiprune.cli.rows import table
+
+    given = files.read(images)
+    chosen = given.cut(start, end)
     if radius is None and chosen.eps is None:
         raise InputError(f"{images} holds no eps: give --eps, such as --eps 2/255")
-    from certiprune import api
-    from certiprune.cli.machine import use_threads
-
-    use_threads(threads)
-    found = api.outcomes(
-        model,
-        chosen.x,
-        chosen.y,
-        eps=chosen.eps if radius is None else radius,  # type: ignore[arg-type]
-        timeout=timeout,
-        nodes=nodes,
-        device=device,
-        indices=range(start, start + len(chosen.x)),
-    )
-    kept = (
-        f"the rows decided so far are in {csv_file}"
-        if csv_file
-        else "with --csv FILE what is decided is kept"
-    )
-    with on_interrupt(kept), _rows(csv_file) as write:
-        decided = _watch(found, len(chosen.x), write)
+    numbers = range(start, start + len(chosen.x))
+    with (
+        on_interrupt(_kept(csv_file)),
+        table(
+            csv_file,
+            lambda: question(model, given, radius),
+            fresh=fresh,
+            forget=lambda row: retry_unknown and row.verdict == "unknown" and row.index in numbers,
+        ) as rows,
+    ):
+        left = [number for number in numbers if number not in rows.before]
+        before = [rows.before[number] for number in numbers if number in rows.before]
+        workers = min(jobs, len(left))
+        share = shares(max(1, workers), threads, memory)
+        work = Work(model, images, numbers.start, numbers.stop, radius, timeout, nodes, device, share)
+        # With nothing left to do the model is not even loaded.
+        found = alone(work, chosen, left) if left and workers == 1 else shared(work, left, workers)
+        with closing(found):
+            decided = _watch(found, before, len(numbers), rows, csv_file)
     print("\n".join(summary(decided)))  # noqa: T201
 
 
-def _watch(found: Iterator[Outcome], count: int, write: Write) -> list[Outcome]:
+def _kept(csv_file: Path | None) -> str:
+    if csv_file is None:
+        return "with --csv FILE what is decided is kept"
+    return f"the rows decided so far are in {csv_file}; the same command (without --fresh) goes on"
+
+
+def _watch(
+    found: Iterator[Row], before: Sequence[Row], count: int, rows: Table, csv_file: Path | None
+) -> list[Row]:
+    """Write and show what is found; returns it behind what was decided before."""
     from certiprune.cli.progress import Meter
 
-    decided: list[Outcome] = []
+    decided = list(before)
     with Meter() as meter:
-        meter.update("verify", 0, count)
-        for outcome in found:
-            write(outcome)
-            decided.append(outcome)
-            certified = sum(o.verdict == "certified" for o in decided)
-            meter.update("verify", len(decided), count, f"{certified} certified")
+        if before:
+            unknown = sum(row.verdict == "unknown" for row in before)
+            again = f" ({unknown} unknown; --retry-unknown decides them again)" if unknown else ""
+            left = count - len(before)
+            then = f"going on with {left}" if left else "nothing is left to do"
+            meter.line(f"{csv_file} holds {len(before)} of the {count} images{again}; {then}")
+        meter.update("verify", len(decided), count, _certified(decided))
+        for row in found:
+            rows.write(row)
+            decided.append(row)
+            meter.update("verify", len(decided), count, _certified(decided))
     return decided
 
 
-@contextlib.contextmanager
-def _rows(path: Path | None) -> Iterator[Write]:
-    """A function that writes an outcome to ``path`` and flushes it, or that does nothing."""
-    if path is None:
-        yield _no_row
-        return
-    with path.open("w", newline="", encoding="utf-8") as file:
-        yield _row_writer(file)
+def _certified(decided: Sequence[Row]) -> str:
+    return f"{sum(row.verdict == 'certified' for row in decided)} certified" if decided else ""
 
 
-def _no_row(outcome: Outcome) -> None:
-    del outcome
-
-
-def _row_writer(file: TextIO) -> Write:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    file.flush()
-
-    def write(outcome: Outcome) -> None:
-        values = {name: getattr(outcome, name) for name in COLUMNS} | {"seconds": f"{outcome.seconds:.4f}"}
-        writer.writerow([str(values[name]) for name in COLUMNS])
-        file.flush()
-
-    return write
-
-
-def summary(decided: Sequence[Outcome]) -> list[str]:
+def summary(decided: Sequence[Row | Outcome]) -> list[str]:
     """What was found, a line each; certified accuracy from below and, counting the unknown, from above."""
     count = len(decided)
     verdicts = Counter(str(outcome.verdict) for outcome in decided)

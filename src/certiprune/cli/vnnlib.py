@@ -26,11 +26,15 @@ def vnnlib(
     result: Annotated[Path | None, typer.Option(help="Write what is printed to this file too.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    memory: Annotated[
+        str | None, typer.Option(help="Memory for the search: 4G, 800M, or 60% of what is free.")
+    ] = None,
 ) -> None:
     """Decide whether some input has the property that a VNN-LIB file describes (a counterexample).
 
     The first line is "unsat" (proved: there is none), "sat" (followed by one, that was run through the model in
-    onnxruntime), "timeout", "unknown", or "error" (standard error says why, and the status is 2).
+    onnxruntime), "timeout", "unknown", or "error" (standard error says why, and the status is 2). A box
+    whose bounds contradict each other holds no input: "unsat".
 
     \b
     Example:
@@ -38,7 +42,9 @@ def vnnlib(
     """
     started = time.monotonic() - age()
     try:
-        text = _decided(model, property_file, started, timeout, threads, device)
+        if result is not None and (result.is_dir() or not result.parent.is_dir()):
+            raise InputError(f"--result {result} must be a file in a folder that is there")
+        text = _decided(model, property_file, started, timeout, threads, device, memory)
         if result is not None:
             result.write_text(text, encoding="utf-8")
     except Exception:
@@ -52,7 +58,13 @@ def vnnlib(
 
 
 def _decided(
-    model: Path, property_file: Path, started: float, timeout: float, threads: int | None, device: str
+    model: Path,
+    property_file: Path,
+    started: float,
+    timeout: float,
+    threads: int | None,
+    device: str,
+    memory: str | None,
 ) -> str:
     if not timeout > 0:
         raise InputError(f"--timeout {timeout:g} must be a number of seconds above 0")
@@ -60,14 +72,15 @@ def _decided(
         if not path.is_file():
             raise InputError(f"{path}: no such {what} file")
 
-    from certiprune.cli.machine import use_threads
+    from certiprune.cli.machine import importing, shares, use_threads
 
+    share = shares(1, threads, memory)
+    with importing():
+        from certiprune.core.device import find_device
+        from certiprune.net import onnx_in, onnx_run
+        from certiprune.verify import vnnlib as files
+        from certiprune.verify.vnnlib_answer import answer
     use_threads(threads)
-    from certiprune.core.device import find_device
-    from certiprune.net import onnx_in, onnx_run
-    from certiprune.verify import vnnlib as files
-    from certiprune.verify.vnnlib_answer import answer
-
     where = find_device(device)
     network = onnx_in.read(model, check=False)
     shape = network.input_shape
@@ -78,6 +91,7 @@ def _decided(
         session=lambda: onnx_run.session(model, threads or 1),
         deadline=started + timeout - reserve(timeout),
         device=where,
+        memory=share.memory,
     )
     if found.word == "unsat" and problems:
         # A proof is about the network that was bounded: make sure that it is the model, there where the property is.

@@ -47,7 +47,8 @@ def read(path: str | Path, *, probe: Tensor | None = None, check: bool = True) -
     except FileNotFoundError as error:
         raise ModelError(f"no such model file: {path}") from error
     except Exception as error:  # protobuf's errors are classes of its own
-        raise ModelError(f"{path} is not a readable ONNX file ({type(error).__name__})") from error
+        said = str(error).strip().split("\n")[0]
+        raise ModelError(f"{path} is not a readable ONNX file ({type(error).__name__}: {said})") from error
     try:
         network = Reader(model).read()
     except ModelError as error:
@@ -73,15 +74,16 @@ class Reader:
         Raises:
             ModelError: it cannot be read.
         """
-        unknown = [f"{_name(node)} ({node.op_type})" for node in self._unsupported()]
-        if unknown:
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise ModelError(f"operators that are not supported: {', '.join(unknown[:5])}{more}")
         inputs = [i for i in self.graph.input if i.name not in self.constants]
         if len(inputs) != 1 or len(self.graph.output) != 1:
             counts = f"{len(inputs)} inputs and {len(self.graph.output)} outputs"
             raise ModelError(f"a model must have one input and one output, not {counts}")
-        self.b = Builder(_input_shape(inputs[0]))
+        shape = _input_shape(inputs[0])
+        unknown = [f"{_name(node)} ({node.op_type})" for node in self._unsupported()]
+        if unknown:
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            raise ModelError(f"operators that are not supported: {', '.join(unknown[:5])}{more}")
+        self.b = Builder(shape)
         self.values[inputs[0].name] = 0
         for node in self.graph.node:
             self._node(node)
@@ -202,7 +204,10 @@ def _input_shape(entry: Any) -> Shape:
     dims = [d.dim_value for d in kind.shape.dim]
     shape = tuple(dims[1:]) if len(dims) > 1 else tuple(dims)
     if not shape or any(d < 1 for d in shape):
-        raise ModelError(f"the input's shape {dims} must be fixed but for the batch")
+        named = ", ".join(str(d.dim_value or d.dim_param or "?") for d in kind.shape.dim)
+        raise ModelError(
+            f"the input {entry.name} has the shape [{named}], which must be fixed but for the batch"
+        )
     if len(dims) > 1 and dims[0] > 1:
         raise ModelError(f"the input has a fixed batch of {dims[0]}; export it with a batch of 1 or any")
     if kind.elem_type not in _FLOATS:

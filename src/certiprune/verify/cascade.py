@@ -27,7 +27,7 @@ from certiprune.bounds.window import plan
 from certiprune.core.rng import generator
 from certiprune.net.network import Network
 from certiprune.verify.bab import POSITIVE, Search, Settings
-from certiprune.verify.memory import allowance
+from certiprune.verify.memory import allowance, out_of_memory, smaller
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
 from certiprune.verify.relaxation import LayeredRelaxation, ReducedRelaxation, Relaxation
@@ -75,6 +75,7 @@ class _Group:
     def run(self) -> Iterator[Outcome]:
         """Every question's outcome, as soon as it is decided."""
         pre: PreActivation | None = None
+        starved = False
         try:
             for stage, step in (
                 (Stage.CLEAN, self.clean),
@@ -96,9 +97,32 @@ class _Group:
         except OutOfTime:
             self._charge()
             self._give_up(Reason.TIME)
-        except MemoryError:
-            self._give_up(Reason.MEMORY)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            # Another try has to wait until the error is gone, which holds on to all that was being computed.
+            starved = True
         yield from self._emit()
+        if starved:
+            del pre
+            yield from self._again()
+
+    def _again(self) -> Iterator[Outcome]:
+        """The open questions once more after memory ran out, in smaller parts, until there is no smaller one."""
+        live = self.live.nonzero()[:, 0]
+        now = time.perf_counter()
+        self.seconds[live] += (now - self.clock) / max(1, len(live))
+        self.clock = now
+        parts = smaller(self.engine.memory, live)
+        if not parts:
+            self._give_up(Reason.MEMORY)
+            yield from self._emit()
+        for memory, part in parts:
+            engine = replace(self.engine, memory=memory)
+            group = _Group(engine, self.problem[part], self.budget, self.original, self.how)
+            group.seconds, group.lower = self.seconds[part], self.lower[part]
+            for outcome in group.run():
+                yield replace(outcome, index=int(part[outcome.index]))
 
     def clean(self, _: PreActivation | None) -> PreActivation | None:
         """Questions that the unperturbed input violates."""

@@ -24,6 +24,9 @@ from certiprune.bounds.window import Plan, plan
 from certiprune.core.box import Box, round_down, round_up
 from certiprune.verify.subproblem import Columns, Subproblems
 
+# Numbers of one part of the subproblems over all values, and how many subproblems a part has at least.
+_NEAR, _FEW = 1 << 20, 32
+
 
 @dataclass(frozen=True)
 class Relaxation(ABC):
@@ -135,6 +138,13 @@ class LayeredRelaxation(Relaxation):
     def batch(self) -> int:
         return max(1, self.engine.memory // (self.way.numel(self.engine.exact) * 48 + self.width * 80))
 
+    def part(self) -> int:
+        """Subproblems to bound at once: they fit in the memory, and their numbers stay near the processor.
+
+        More at once is no quicker, and the dozen tensors that an ascent holds are most of what a search takes.
+        """
+        return min(self.batch(), max(_FEW, _NEAR // self.way.numel(self.engine.exact)))
+
     def walker(self, sub: Subproblems) -> Walker:
         own = Columns.of(sub, torch.float32)
         seen = {}
@@ -150,6 +160,7 @@ class LayeredRelaxation(Relaxation):
         index = Index(self.index.columns, {v: t[sub.task] for v, t in self.index.neuron.items()})
         return Walker(self.engine.quick, self.around.quick_box, rows, seen, index)
 
+<<<<<<< HEAD
     def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
         c, z = [], []
         for v, neuron in self.index.neuron.items():
@@ -157,6 +168,34 @@ class LayeredRelaxation(Relaxation):
             c.append(trace.coeff[v].flatten(1).gather(1, index))
             z.append(trace.entering[v].flatten(1).gather(1, index))
         return (torch.cat(c, 1), torch.cat(z, 1)) if c else (sub.free, sub.free)
+=======
+    @staticmethod
+    def parameters(sub: Subproblems) -> Parameters:
+        """The subproblems' parameters; a stable column holds its slope, which nothing moves."""
+        theta = sub.theta.clone()
+        stable = (1 - sub.free) * (1 - sub.sign.abs())
+        width = sub.sign.shape[1]
+        theta[:, :width] = torch.lerp(theta[:, :width], (sub.lower >= 0).float(), stable)
+        return Parameters(theta, sub.sign, sub.free, sub.goal)
+
+    def ascend(self, sub: Subproblems, *, steps: int, rates: Rates, goal: float) -> Ascended:
+        """Raise the subproblems' bounds until they exceed ``goal``."""
+        return ascend(self.walker(sub), self.parameters(sub), steps=steps, rates=rates, goal=goal)
+
+    def quick_value(self, sub: Subproblems) -> Trace:
+        """The subproblems' bounds as they stand, in float32."""
+        walker = self.walker(sub)
+        return walker.walk(walker.set(self.parameters(sub)))
+
+    def prove(self, sub: Subproblems, *, sign_only: bool = True) -> Tensor:
+        """Rigorous lower bounds [m] (float64), by the trusted function.
+
+        In float32 where that is allowed; with ``sign_only`` again in float64 where rounding hides a positive bound.
+        """
+        size = max(1, even(len(sub), min(self.part(), max(1, self.batch() // 2))))
+        parts = [self._prove(sub[k : k + size], sign_only) for k in range(0, len(sub), size)]
+        return torch.cat(parts) if parts else self.const[sub.task]
+>>>>>>> cli-scale
 
     def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
         # In float32 where that is allowed; again in float64 where rounding hides a positive bound.
@@ -196,6 +235,7 @@ class LayeredRelaxation(Relaxation):
         return dual_value(network, box, rows, seen, seen=True, pushes=pushes, sizes=sizes)
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True)
 class ReducedRelaxation(Relaxation):
     """Bounds by walks through the reduced form, for tasks about one box; proofs are in float64.
@@ -246,3 +286,8 @@ class ReducedRelaxation(Relaxation):
         return reduced_value(
             self.reduced, coeff, const, own.low, own.up, own.gap, sub.pushes(torch.float64)
         )
+=======
+def even(count: int, most: int) -> int:
+    """The size of the parts of ``count`` things that are equally large, and of ``most`` things at most."""
+    return -(-count // max(1, -(-count // most)))
+>>>>>>> cli-scale

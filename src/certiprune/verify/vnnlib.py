@@ -29,6 +29,7 @@ __all__ = ["check_witness", "read", "snap", "write_witness"]
 
 _log = logging.getLogger(__name__)
 _GZIP = b"\x1f\x8b"
+_MOST = 128 << 20
 _Ends = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -70,8 +71,14 @@ def read(path: str | Path, *, inputs: int, outputs: int, shape: Sequence[int]) -
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data.startswith(_GZIP) else data).decode("utf-8")
+        with path.open("rb") as file:
+            packed = file.read(len(_GZIP)) == _GZIP
+        # A small file can unpack to any size: no more is read than is looked at.
+        with gzip.open(path) if packed else path.open("rb") as file:
+            data = file.read(_MOST + 1)
+        if len(data) > _MOST:
+            raise InputError(f"{path}: holds more than {_MOST >> 20} MiB of text; no property needs as much")
+        return data.decode("utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such property file") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

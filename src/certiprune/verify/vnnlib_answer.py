@@ -42,6 +42,7 @@ def answer(
     session: Callable[[], Any],
     deadline: float,
     device: torch.device | str = "cpu",
+    memory: int | None = None,
 ) -> Answer:
     """Decide the problems of ``vnnlib.read`` together.
 
@@ -54,6 +55,7 @@ def answer(
         session: makes the onnxruntime session of the model; called when first needed.
         deadline: the reading of ``time.monotonic`` at which to stop.
         device: where to search.
+        memory: bytes that the search may hold; None for 60 % of what is free.
     """
     running: list[Any] = []
 
@@ -70,7 +72,7 @@ def answer(
             return Answer("timeout")
         late: list[Problem] = []
         for same in _groups(still):
-            budget = Budget(seconds=seconds / len(still))
+            budget = Budget(seconds=seconds / len(still), memory=memory)
             for outcome in decide(where, _stacked(same, device), budget=budget, replay=replay):
                 problem = same[outcome.index]
                 if outcome.counterexample is not None:

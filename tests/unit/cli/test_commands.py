@@ -16,7 +16,8 @@ import torch
 from certiprune import api
 from certiprune.cli import progress
 from certiprune.cli.app import app
-from certiprune.cli.verify import COLUMNS, summary
+from certiprune.cli.rows import COLUMNS
+from certiprune.cli.verify import summary
 from certiprune.net import checkpoint
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 

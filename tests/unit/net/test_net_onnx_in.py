@@ -268,7 +268,7 @@ REFUSED = {
         [node("MatMul", "c", "c", out="m"), node("Add", "x", "m")], FLAT, {"c": array(2, 3)},
         r"matmul \(MatMul\): of constants cannot be worked out",
     ),
-    "a free size": ([node("Relu", "x")], ["batch", "width"], {}, r"the input's shape \[0, 0\] must be fixed"),
+    "a free size": ([node("Relu", "x")], ["batch", "width"], {}, r"x has the shape \[batch, width\], which"),
     "a fixed batch": ([node("Relu", "x")], [16, 8], {}, "a fixed batch of 16"),
 }  # fmt: skip
 

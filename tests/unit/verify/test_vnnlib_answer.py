@@ -241,7 +241,7 @@ def test_a_mistake_is_an_error_on_the_first_line(
         (model, good, {"timeout": 0.0}, InputError, "--timeout"),
         (model, good, {"threads": 0}, InputError, "--threads"),
         (model, good, {"device": "tpu"}, CertipruneError, "tpu"),
-        (model, good, {"result": tmp_path / "none" / "x"}, OSError, "none"),
+        (model, good, {"result": tmp_path / "none" / "x"}, InputError, "must be a file in a folder"),
     ]
     for network, file, options, kind, message in table:
         result.write_text("unsat\n")

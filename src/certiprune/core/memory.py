@@ -1,0 +1,72 @@
+"""Amounts of memory: what is free, and what a user allows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from certiprune.core.errors import InputError
+
+_FALLBACK = 4 << 30
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?) *(%|[KMGT])(?:i?B)?", re.IGNORECASE)
+_UNIT = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LEAST = 1 << 20
+
+
+def parse_memory(text: str | int) -> int:
+    """Bytes of memory, written as ``4G``, ``800M`` (powers of 1024) or as a share of what is free now, ``60%``.
+
+    A number of bytes is taken as it is; in a text a number needs a unit, since 4 could mean anything.
+
+    Raises:
+        InputError: the text is no amount of memory, the share is above 100 %, or it is less than 1 MiB.
+    """
+    if isinstance(text, int):
+        amount = text
+    else:
+        match = _AMOUNT.fullmatch(text.strip())
+        if match is None:
+            raise InputError(f"{text!r} is no amount of memory; write it like 4G, 800M or 60%")
+        number, unit = float(match[1]), match[2].upper()
+        if unit == "%" and number > 100:
+            raise InputError(f"{text!r} is more memory than all that is free; write it like 4G, 800M or 60%")
+        amount = int(number / 100 * free()) if unit == "%" else int(number * _UNIT[unit])
+    if amount < _LEAST:
+        raise InputError(f"{text!r} is too little memory to work with; at least 1M is needed")
+    return amount
+
+
+def free() -> int:
+    """Bytes of memory that are free now (4 GiB where the system does not say), within the control group's limit."""
+    return min(_free_here(), _free_in_group())
+
+
+def _free_here() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return _FALLBACK
+    return _FALLBACK
+
+
+def _free_in_group(folder: Path = Path("/sys/fs/cgroup")) -> int:
+    """What a container's limit leaves; more than any machine has where there is no limit."""
+    for limit, used, detail, cached in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
+    ):
+        try:
+            left = int((folder / limit).read_text()) - int((folder / used).read_text())
+            found = re.search(rf"^{cached} (\d+)$", (folder / detail).read_text(), re.MULTILINE)
+        except (OSError, ValueError):
+            continue
+        # Pages of files that were read are counted as used, and are given back when they are needed.
+        return max(0, left + (int(found[1]) if found else 0))
+    return 1 << 62
