@@ -10,8 +10,7 @@ its splits and the negated property (``tighten.py``); such bounds hold for its w
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,14 +22,10 @@ from certiprune.verify.branching.choose import choose, split
 from certiprune.verify.branching.scores import relaxation_cost
 from certiprune.verify.frontier import Frontier, Nodes, Scenes
 from certiprune.verify.leaf import decide_leaf
-from certiprune.verify.outcome import Reason, Stage
 from certiprune.verify.problem import Budget
 from certiprune.verify.relaxation import Relaxation, Subproblems
+from certiprune.verify.search import POSITIVE, AbstractSearch
 from certiprune.verify.tighten import tighten
-from certiprune.verify.witness import snap
-
-# A bound that was proved only where the property fails says "positive" and nothing about by how much.
-POSITIVE = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -64,22 +59,8 @@ class Settings:
     refresh_rates: Rates = field(default_factory=lambda: Rates(beta=0.3))
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What the search found for one question."""
-
-    item: int
-    proved: bool
-    point: Tensor | None
-    reason: Reason
-    stage: Stage
-    lower: float
-    nodes: int
-    seconds: float
-
-
-class Search:
-    """One run over a group of tasks; iterate to get each question's decision as soon as it is made.
+class Search(AbstractSearch):
+    """One run over a group of tasks.
 
     Args:
         relaxation: the tasks.
@@ -105,70 +86,29 @@ class Search:
         replay: Callable[[Tensor, Tensor], Tensor],
         settings: Settings,
     ):
+        super().__init__(margin, budget, spent, memory, replay)
         self.relaxation, self.question, self.clause = relaxation, question, clause
-        self.margin, self.settings = margin, settings
-        self.budget, self.memory, self.replay = budget, memory, replay
-        count = len(margin)
-        self.count = count
-        self.seconds = spent.clone()
-        self.nodes = torch.zeros(count, dtype=torch.int64)
-        self.closed = torch.full((count,), torch.inf, dtype=torch.float64)
-        self.numeric = torch.zeros(count, dtype=torch.bool)
-        self.used_leaf = torch.zeros(count, dtype=torch.bool)
-        self.points: dict[int, Tensor] = {}
-        self.frontier = Frontier(len(relaxation), relaxation.width)
-        self.live = torch.zeros(count, dtype=torch.bool)
+        self.settings = settings
+        self.frontier = Frontier(len(relaxation), Nodes.none(relaxation.width))
         self.live[question] = True
         columns = list(relaxation.index.columns.values())
         self.shallow = columns[min(settings.refresh_layers, len(columns) - 1)].start if columns else 0
-        self.clock = time.perf_counter()
         root = relaxation.root()
         self.scenes = Scenes(root.lower, root.upper)
         start = torch.full((len(root),), -torch.inf)
         self._evaluate(root, torch.arange(len(root)), torch.zeros(len(root), dtype=torch.int64), start)
 
-    def __iter__(self) -> Iterator[Decision]:
-        while True:
-            yield from self._finished()
-            if not bool(self.live.any()):
-                return
-            self._round()
+    def _open(self) -> tuple[Tensor, Tensor]:
+        still = torch.zeros(self.count, dtype=torch.int64).index_add(0, self.question, self.frontier.open())
+        infinite = torch.full((self.count,), torch.inf)
+        return still, infinite.scatter_reduce(0, self.question, self.frontier.worst(), "amin")
 
-    def _finished(self) -> Iterator[Decision]:
-        """Questions that are decided or out of budget, each reported once."""
-        open_tasks = self.frontier.open()
-        still = torch.zeros(self.count, dtype=torch.int64).index_add(0, self.question, open_tasks)
-        worst = torch.full((self.count,), torch.inf).scatter_reduce(
-            0, self.question, self.frontier.worst(), "amin"
-        )
-        crowded = self.frontier.bytes + self.scenes.bytes > self.memory
-        for item in self.live.nonzero()[:, 0].tolist():
-            reason, point = Reason.NONE, self.points.get(item)
-            proved = point is None and int(still[item]) == 0 and not bool(self.numeric[item])
-            if point is None and not proved:
-                if int(still[item]) == 0:
-                    reason = Reason.NUMERIC
-                elif float(self.seconds[item]) >= self.budget.seconds:
-                    reason = Reason.TIME
-                elif self.budget.nodes is not None and int(self.nodes[item]) + 2 > self.budget.nodes:
-                    reason = Reason.NODES
-                elif crowded and item == int(torch.where(self.live, still, -1).argmax()):
-                    reason = Reason.MEMORY
-                else:
-                    continue
-            self.live[item] = False
-            self.frontier.drop(self.question == item)
-            lower = float(min(self.closed[item], worst[item].double()))
-            stage = (
-                Stage.LEAF
-                if bool(self.used_leaf[item]) and (proved or point is not None)
-                else Stage.BRANCHING
-            )
-            yield Decision(
-                item, proved, point, reason, stage, lower, int(self.nodes[item]), float(self.seconds[item])
-            )
-            self._forget_scenes()
-            crowded = self.frontier.bytes + self.scenes.bytes > self.memory
+    def _bytes(self) -> int:
+        return self.frontier.bytes + self.scenes.bytes
+
+    def _drop(self, question: int) -> None:
+        self.frontier.drop(self.question == question)
+        self._forget_scenes()
 
     def _forget_scenes(self) -> None:
         """Drop the bounds that no open subproblem uses; the first rows stay those of the whole boxes."""
@@ -181,15 +121,8 @@ class Search:
 
     def _round(self) -> None:
         """Take one batch of nodes: bound the deep neurons again of some, split the others and bound the children."""
-        # With a node limit turns go by nodes, so that what is looked at does not depend on the clock.
-        turn = (self.seconds if self.budget.nodes is None else self.nodes)[self.question]
         size = min(self.settings.batch, self.relaxation.batch())
-        limit = max(1, size // 2)
-        if self.budget.nodes is not None:
-            # A node limit holds exactly: it may make the last batch smaller. Every live question has room for a split.
-            room = self.budget.nodes - self.nodes[self.live]
-            limit = min(limit, int(room.min()) // 2)
-        taken = self.frontier.take(limit, turn)
+        taken = self.frontier.take(self._room(max(1, size // 2)), self._turn()[self.question])
         fixed = taken.column < 0
         for k in fixed.nonzero()[:, 0].tolist():
             self._leaf(taken[torch.tensor([k])])
@@ -283,15 +216,12 @@ class Search:
         outputs = self.relaxation.engine.quick(points)
         worst = self.margin[question].worst(outputs.double())
         for k in (worst <= 1e-5).nonzero()[:, 0].tolist():
-            self._falsify(points[k], int(question[k]))
+            self._try(points[k], int(question[k]))
 
-    def _falsify(self, point: Tensor, question: int) -> None:
-        if question in self.points:
-            return
+    def _try(self, point: Tensor, question: int) -> None:
+        """Replay one point [*shape] of the question's box."""
         task = int((self.question == question).nonzero()[0])
-        x = snap(self.relaxation.box[task : task + 1], point.unsqueeze(0))
-        if bool(self.replay(x, torch.tensor([question]))[0] <= 0):
-            self.points[question] = x[0]
+        self._falsify(self.relaxation.box[task : task + 1], point, question)
 
     def _leaf(self, node: Nodes) -> None:
         """The exact answer where every unstable neuron is fixed."""
@@ -322,15 +252,6 @@ class Search:
         if answer.proved:
             self.closed[question] = self.closed[question].clamp(max=POSITIVE)
             return
-        self._falsify(answer.point, question)
+        self._try(answer.point, question)
         if question not in self.points:
             self.numeric[question] = True
-
-    def _charge(self, question: Tensor) -> None:
-        """Share the time since the last call between the questions whose subproblems were in the batch."""
-        now = time.perf_counter()
-        spent, self.clock = now - self.clock, now
-        who = question if len(question) else self.live.nonzero()[:, 0]
-        if len(who):
-            share = torch.bincount(who, minlength=self.count).to(self.seconds.dtype)
-            self.seconds += share * (spent / len(who))

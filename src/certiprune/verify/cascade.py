@@ -24,11 +24,12 @@ from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
 from certiprune.core.rng import generator
 from certiprune.net.network import Network
-from certiprune.verify.bab import POSITIVE, Search, Settings
+from certiprune.verify.bab import Search, Settings
 from certiprune.verify.memory import allowance
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
 from certiprune.verify.relaxation import Relaxation
+from certiprune.verify.search import POSITIVE
 from certiprune.verify.witness import snap
 
 Replay = Callable[[Tensor], Tensor]
