@@ -1,0 +1,273 @@
+"""Branch and bound over the input: boxes of few inputs are cut in two until every part is proved.
+
+A subproblem is a cell, a part of a question's box. A clause is closed on a cell when one of its rows is proved positive
+there, and a cell when all clauses are; clauses that were closed on a cell need not be looked at in its parts. A cell
+is enclosed by a zonotope (``bounds/zonotope.py``), which bounds what enters each ReLU; the trusted bound of the open
+rows is CROWN over these.
+
+The cut. The zonotope writes a row as a sum of generators: those of the inputs, and one for each unstable neuron. The
+radius of the row is what keeps it from being positive, and each generator's part of it is charged to the inputs: an
+input's own generator to itself, a neuron's to the inputs in the proportion in which they make up the width of what
+enters it,
+    score_i = |R_i| + sum_j |R_j| share_ji,        share_ji = sum_g |G_gj| share_gi / sum_g |G_gj|,   share_ii = 1.
+The input with the largest score, summed over the best rows of the open clauses, is halved. The row's coefficients alone
+(the first term; Wang et al. 2018, ReluVal and Neurify) say little while most neurons are unstable.
+
+Counterexamples are looked for in the corner of each open cell where the zonotope makes its worst row smallest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certiprune.bounds.intermediate import Around, Engine, form_bounds
+from certiprune.bounds.preact import PreActivation
+from certiprune.bounds.rows import Rows
+from certiprune.bounds.window import plan
+from certiprune.bounds.zonotope import Enclosure, enclose
+from certiprune.core.box import Box
+from certiprune.core.margin import Margin
+from certiprune.verify.frontier import Batch, Frontier
+from certiprune.verify.problem import Budget
+from certiprune.verify.search import AbstractSearch
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How the search over inputs works; nothing here can make an answer wrong.
+
+    Attributes:
+        inputs: it is used for boxes with at most so many inputs of positive width; 0 for never.
+        unstable: and with at least so many unstable neurons, as with fewer ReLUs are quicker to split.
+        batch: cells taken at once.
+        chunk: cells enclosed at once: more do not fit the processor's caches.
+    """
+
+    inputs: int = 8
+    unstable: int = 24
+    batch: int = 512
+    chunk: int = 128
+
+
+@dataclass
+class Cells(Batch):
+    """``m`` open cells.
+
+    Attributes:
+        task: [m] int64, the question.
+        bound: [m] float32, the smallest bound of an open clause.
+        lower, upper: [m, k] float64, the ends of the inputs that are split.
+        open: [m, clauses] boolean, the clauses that are not closed.
+        axis: [m] int64, the input to cut next; -1 where no input can be cut in floating point.
+        unstable: [m] int64, how many neurons are.
+    """
+
+    task: Tensor
+    bound: Tensor
+    lower: Tensor
+    upper: Tensor
+    open: Tensor
+    axis: Tensor
+    unstable: Tensor
+
+    def halves(self) -> Cells:
+        """Both parts of every cell; they share the end where the cell is cut."""
+        axis = self.axis.unsqueeze(1)
+        cut = middle(self.lower, self.upper).gather(1, axis)
+        left = Cells(
+            self.task,
+            self.bound,
+            self.lower,
+            self.upper.scatter(1, axis, cut),
+            self.open,
+            self.axis,
+            self.unstable,
+        )
+        right = Cells(
+            self.task,
+            self.bound,
+            self.lower.scatter(1, axis, cut),
+            self.upper,
+            self.open,
+            self.axis,
+            self.unstable,
+        )
+        return Cells.join([left, right])
+
+
+def middle(lower: Tensor, upper: Tensor) -> Tensor:
+    """A number between the ends, where there is one."""
+    return lower / 2 + upper / 2
+
+
+def wide_inputs(box: Box) -> Tensor:
+    """The flat numbers [k] of the inputs that have a positive width in some box."""
+    return (box.upper > box.lower).flatten(1).any(0).nonzero()[:, 0]
+
+
+class InputSearch(AbstractSearch):
+    """One run over a group of questions.
+
+    Args:
+        engine: the network.
+        box: the questions' boxes, float64.
+        pre: sound pre-activation bounds of these.
+        open_clauses: [questions, clauses] boolean, what is to be proved.
+        margin, budget, spent, memory, replay: as for every search.
+        settings: how to search.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        box: Box,
+        pre: PreActivation,
+        open_clauses: Tensor,
+        margin: Margin,
+        budget: Budget,
+        spent: Tensor,
+        memory: int,
+        replay: Callable[[Tensor, Tensor], Tensor],
+        settings: InputSettings,
+    ):
+        super().__init__(margin, budget, spent, memory, replay)
+        self.engine, self.box, self.pre, self.settings = engine, box, pre, settings
+        self.inputs = wide_inputs(box)
+        self.way = plan(engine.exact, engine.exact.output)
+        # How far each box reaches: a cell whose scores say nothing is cut where it is widest by this measure.
+        self.lower, self.upper = (t.flatten(1)[:, self.inputs] for t in (box.lower, box.upper))
+        self.live[:] = True
+        task = torch.arange(len(box))
+        roots = Cells(
+            task,
+            torch.full((len(box),), -torch.inf),
+            self.lower,
+            self.upper,
+            open_clauses,
+            torch.full_like(task, -1),
+            pre.counts(),
+        )
+        self.frontier = Frontier(len(box), roots[:0])
+        self._evaluate(roots)
+
+    def _open(self) -> tuple[Tensor, Tensor]:
+        return self.frontier.open(), self.frontier.worst()
+
+    def _bytes(self) -> int:
+        return self.frontier.bytes
+
+    def _drop(self, question: int) -> None:
+        self.frontier.drop(torch.arange(self.count) == question)
+
+    def _round(self) -> None:
+        """Cut one batch of cells and bound their halves."""
+        taken = self.frontier.take(self._room(self.settings.batch // 2), self._turn())
+        whole = taken.axis < 0
+        self.numeric[taken.task[whole]] = True
+        halves = taken[~whole].halves()
+        self.nodes.index_add_(0, halves.task, torch.ones_like(halves.task))
+        self._evaluate(halves)
+
+    def _evaluate(self, cells: Cells) -> None:
+        """Bound cells; close, attack, or put them back with the input to cut next."""
+        # Cells with about the same number of unstable neurons together, as all of a chunk get the same generators.
+        order = cells.unstable.argsort(stable=True)
+        at = 0
+        while at < len(order):
+            widest = int(cells.unstable[order[min(at + self.settings.chunk, len(order)) - 1]])
+            size = min(self.settings.chunk, self._fitting(widest))
+            self._evaluate_chunk(cells[order[at : at + size]])
+            at += size
+        self._charge(cells.task)
+
+    def _fitting(self, unstable: int) -> int:
+        """How many cells of so many unstable neurons fit in the engine's memory at once."""
+        widest = max(torch.Size(shape).numel() for shape in self.engine.exact.shapes)
+        return max(1, self.engine.memory // (widest * (unstable + len(self.inputs)) * 40))
+
+    def _evaluate_chunk(self, cells: Cells) -> None:
+        box = self._boxes(cells)
+        enclosure = enclose(self.engine.exact, box, self.inputs, self.pre[cells.task])
+        value = self._prove(cells, box, enclosure.pre)
+        clause = self.margin.clause_values(value)
+        closed = cells.open & (clause > 0)
+        least = torch.where(closed, clause, torch.inf).amin(1)
+        self.closed.scatter_reduce_(0, cells.task, least, "amin")
+        still = cells.open & ~closed
+        left = still.any(1).nonzero()[:, 0]
+        if len(left) == 0:
+            return
+        generators, share = self._generators(cells.task, enclosure)
+        generators, share, still = generators[left], share[left], still[left]
+        # NaN is no bound, and worse than all others.
+        value = value[left].nan_to_num(-torch.inf)
+        clause = self.margin.clause_values(value)
+        best = still[:, self.margin.clause] & (value >= clause[:, self.margin.clause])
+        cells = cells[left]
+        self._attack(cells, generators[..., : len(self.inputs)], still[:, self.margin.clause])
+        score = ((generators.abs() @ share) * best.unsqueeze(2)).sum(1)
+        self.frontier.put(
+            Cells(
+                cells.task,
+                clause.masked_fill(~still, torch.inf).amin(1).float(),
+                cells.lower,
+                cells.upper,
+                still,
+                self._axis(cells, score),
+                enclosure.pre.counts()[left],
+            )
+        )
+
+    def _boxes(self, cells: Cells) -> Box:
+        """The cells with the inputs that are not split."""
+        ends = []
+        for whole, own in ((self.box.lower, cells.lower), (self.box.upper, cells.upper)):
+            flat = whole[cells.task].flatten(1).index_copy(1, self.inputs, own)
+            ends.append(flat.reshape(len(cells), *whole.shape[1:]))
+        return Box(*ends)
+
+    def _prove(self, cells: Cells, box: Box, pre: PreActivation) -> Tensor:
+        """Rigorous lower bounds [m, rows] of the rows of open clauses; minus infinity for the others."""
+        margin = self.margin
+        found = cells.open[:, margin.clause].nonzero()
+        item, row = found.unbind(1)
+        question = cells.task[item]
+        rows = Rows(self.way, item, margin.matrix[question, row], margin.offset[question, row])
+        around = Around.of(self.engine, box, pre, self.way)
+        bound = form_bounds(self.engine, box, rows, around, 0, None, final=True)
+        value = bound.new_full((len(cells), margin.rows), -torch.inf)
+        value[item, row] = bound
+        return value
+
+    def _generators(self, task: Tensor, enclosure: Enclosure) -> tuple[Tensor, Tensor]:
+        """The rows' generators [m, rows, g] and their shares [m, g, k]; zero where they overflowed."""
+        of = enclosure.output.generators
+        share = enclosure.share[:, : of.shape[1]].nan_to_num(0.0, 0.0, 0.0)
+        return (self.margin.matrix[task] @ of.transpose(1, 2)).nan_to_num(0.0, 0.0, 0.0), share
+
+    def _axis(self, cells: Cells, score: Tensor) -> Tensor:
+        """The input with the largest score of those that can be cut."""
+        cut = middle(cells.lower, cells.upper)
+        whole = (cut <= cells.lower) | (cut >= cells.upper)
+        reach = self.upper[cells.task] - self.lower[cells.task]
+        # Where nothing is said by the scores, by size.
+        size = (cells.upper - cells.lower) / reach.clamp(min=torch.finfo(torch.float64).tiny)
+        score = torch.where(score.amax(1, keepdim=True) > 0, score, size).masked_fill(whole, -1.0)
+        top, axis = score.max(1)
+        return axis.masked_fill(top < 0, -1)
+
+    def _attack(self, cells: Cells, direction: Tensor, wanted: Tensor) -> None:
+        """Try the corners of the cells where ``wanted`` rows [m, rows], of this ``direction``, are smallest."""
+        item, row = wanted.nonzero().unbind(1)
+        own = cells[item]
+        point = torch.where(direction[item, row] > 0, own.lower, own.upper)
+        x = self.box.lower[own.task].flatten(1).index_copy(1, self.inputs, point)
+        x = x.reshape(len(own), *self.box.lower.shape[1:]).float()
+        worst = self.margin[own.task].worst(self.engine.quick(x).double())
+        for question in own.task[worst <= 1e-5].unique().tolist():
+            k = int(worst.masked_fill(own.task != question, torch.inf).argmin())
+            self._falsify(self.box[question : question + 1], x[k], question)
