@@ -18,13 +18,14 @@ Counterexamples are looked for in the corner of each open cell where the zonotop
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from certiprune.bounds.intermediate import Around, Engine, form_bounds
+from certiprune.bounds.intermediate import Around, Engine, form_bounds, preactivations
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
@@ -44,13 +45,16 @@ class InputSettings:
         inputs: it is used for boxes with at most so many inputs of positive width; 0 for never.
         unstable: and with at least so many unstable neurons, as with fewer ReLUs are quicker to split.
         batch: cells taken at once.
-        chunk: cells enclosed at once: more do not fit the processor's caches.
+        near: numbers of the generators of one value of the cells that are enclosed at once: more no longer fits the
+            processor's caches.
+        hope: a cell is bounded again by CROWN where its rows lack at most so much of what is due to neurons.
     """
 
     inputs: int = 8
     unstable: int = 24
-    batch: int = 512
-    chunk: int = 128
+    batch: int = 1024
+    near: int = 1 << 19
+    hope: float = 0.3
 
 
 @dataclass
@@ -175,52 +179,64 @@ class InputSearch(AbstractSearch):
     def _evaluate(self, cells: Cells) -> None:
         """Bound cells; close, attack, or put them back with the input to cut next."""
         # Cells with about the same number of unstable neurons together, as all of a chunk get the same generators.
-        order = cells.unstable.argsort(stable=True)
+        order = cells.unstable.argsort(stable=True, descending=True)
         at = 0
         while at < len(order):
-            widest = int(cells.unstable[order[min(at + self.settings.chunk, len(order)) - 1]])
-            size = min(self.settings.chunk, self._fitting(widest))
+            size = self._fitting(int(cells.unstable[order[at]]))
             self._evaluate_chunk(cells[order[at : at + size]])
             at += size
         self._charge(cells.task)
 
     def _fitting(self, unstable: int) -> int:
-        """How many cells of so many unstable neurons fit in the engine's memory at once."""
-        widest = max(torch.Size(shape).numel() for shape in self.engine.exact.shapes)
-        return max(1, self.engine.memory // (widest * (unstable + len(self.inputs)) * 40))
+        """How many cells of so many unstable neurons to take at once: within the memory and the caches."""
+        widest = max(math.prod(shape) for shape in self.engine.exact.shapes)
+        numbers = widest * (unstable + len(self.inputs))
+        return max(1, min(self.engine.memory // (numbers * 40), self.settings.near // numbers))
 
     def _evaluate_chunk(self, cells: Cells) -> None:
         box = self._boxes(cells)
         enclosure = enclose(self.engine.exact, box, self.inputs, self.pre[cells.task])
         value = self._prove(cells, box, enclosure.pre)
+        cells, left = self._close(cells, value)
+        generators, share = self._generators(cells.task, enclosure, left)
+        value = value[left]
+        hope = self._hopeful(cells, value, generators).nonzero()[:, 0]
+        if len(hope):
+            part = cells[hope]
+            pre = preactivations(self.engine, box[left[hope]], known=enclosure.pre[left[hope]])
+            value[hope] = torch.fmax(value[hope], self._prove(part, box[left[hope]], pre))
+            cells, kept = self._close(cells, value)
+            generators, share, value, left = generators[kept], share[kept], value[kept], left[kept]
+        if len(cells) == 0:
+            return
+        best = self._best(cells, value)
+        self._attack(cells, generators[..., : len(self.inputs)], cells.open[:, self.margin.clause])
+        score = ((generators.abs() @ share) * best.unsqueeze(2)).sum(1)
+        clause = self.margin.clause_values(value)
+        bound = clause.masked_fill(~cells.open, torch.inf).amin(1).float()
+        counts = enclosure.pre.counts()[left]
+        self.frontier.put(replace(cells, bound=bound, axis=self._axis(cells, score), unstable=counts))
+
+    def _close(self, cells: Cells, value: Tensor) -> tuple[Cells, Tensor]:
+        """Close what the rows' bounds [m, rows] prove; returns the cells that are left, and their numbers."""
         clause = self.margin.clause_values(value)
         closed = cells.open & (clause > 0)
         least = torch.where(closed, clause, torch.inf).amin(1)
         self.closed.scatter_reduce_(0, cells.task, least, "amin")
         still = cells.open & ~closed
         left = still.any(1).nonzero()[:, 0]
-        if len(left) == 0:
-            return
-        generators, share = self._generators(cells.task, enclosure)
-        generators, share, still = generators[left], share[left], still[left]
-        # NaN is no bound, and worse than all others.
-        value = value[left].nan_to_num(-torch.inf)
-        clause = self.margin.clause_values(value)
-        best = still[:, self.margin.clause] & (value >= clause[:, self.margin.clause])
-        cells = cells[left]
-        self._attack(cells, generators[..., : len(self.inputs)], still[:, self.margin.clause])
-        score = ((generators.abs() @ share) * best.unsqueeze(2)).sum(1)
-        self.frontier.put(
-            Cells(
-                cells.task,
-                clause.masked_fill(~still, torch.inf).amin(1).float(),
-                cells.lower,
-                cells.upper,
-                still,
-                self._axis(cells, score),
-                enclosure.pre.counts()[left],
-            )
-        )
+        return replace(cells, open=still)[left], left
+
+    def _best(self, cells: Cells, value: Tensor) -> Tensor:
+        """Which rows [m, rows] have the largest bound of an open clause."""
+        clause = self.margin.clause
+        return cells.open[:, clause] & (value >= self.margin.clause_values(value)[:, clause])
+
+    def _hopeful(self, cells: Cells, value: Tensor, generators: Tensor) -> Tensor:
+        """Which cells better bounds of their neurons may close, going by how much of a row is due to neurons."""
+        noise = generators[..., len(self.inputs) :].abs().sum(2)
+        far = self._best(cells, value) & ~(value + self.settings.hope * noise > 0)
+        return ~far.any(1)
 
     def _boxes(self, cells: Cells) -> Box:
         """The cells with the inputs that are not split."""
@@ -240,13 +256,14 @@ class InputSearch(AbstractSearch):
         around = Around.of(self.engine, box, pre, self.way)
         bound = form_bounds(self.engine, box, rows, around, 0, None, final=True)
         value = bound.new_full((len(cells), margin.rows), -torch.inf)
-        value[item, row] = bound
+        # NaN is no bound, and worse than all others.
+        value[item, row] = bound.nan_to_num(-torch.inf, torch.inf, -torch.inf)
         return value
 
-    def _generators(self, task: Tensor, enclosure: Enclosure) -> tuple[Tensor, Tensor]:
-        """The rows' generators [m, rows, g] and their shares [m, g, k]; zero where they overflowed."""
-        of = enclosure.output.generators
-        share = enclosure.share[:, : of.shape[1]].nan_to_num(0.0, 0.0, 0.0)
+    def _generators(self, task: Tensor, enclosure: Enclosure, left: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows' generators [m, rows, g] in the cells ``left``, and their shares [m, g, k]; 0 for an overflow."""
+        of = enclosure.output.generators[left]
+        share = enclosure.share[left, : of.shape[1]].nan_to_num(0.0, 0.0, 0.0)
         return (self.margin.matrix[task] @ of.transpose(1, 2)).nan_to_num(0.0, 0.0, 0.0), share
 
     def _axis(self, cells: Cells, score: Tensor) -> Tensor:
