@@ -47,14 +47,14 @@ class InputSettings:
         batch: cells taken at once.
         near: numbers of the generators of one value of the cells that are enclosed at once: more no longer fits the
             processor's caches.
-        hope: a cell is bounded again by CROWN where its rows lack at most so much of what is due to neurons.
+        steps: slope iterations for the rows of cells that the zonotope leaves open.
     """
 
     inputs: int = 8
     unstable: int = 24
     batch: int = 1024
     near: int = 1 << 19
-    hope: float = 0.3
+    steps: int = 4
 
 
 @dataclass
@@ -196,47 +196,31 @@ class InputSearch(AbstractSearch):
     def _evaluate_chunk(self, cells: Cells) -> None:
         box = self._boxes(cells)
         enclosure = enclose(self.engine.exact, box, self.inputs, self.pre[cells.task])
-        value = self._prove(cells, box, enclosure.pre)
-        cells, left = self._close(cells, value)
-        generators, share = self._generators(cells.task, enclosure, left)
-        value = value[left]
-        hope = self._hopeful(cells, value, generators).nonzero()[:, 0]
-        if len(hope):
-            part = cells[hope]
-            pre = preactivations(self.engine, box[left[hope]], known=enclosure.pre[left[hope]])
-            value[hope] = torch.fmax(value[hope], self._prove(part, box[left[hope]], pre))
-            cells, kept = self._close(cells, value)
-            generators, share, value, left = generators[kept], share[kept], value[kept], left[kept]
+        cells, value, left = self._close(cells, self._prove(cells, box, enclosure.pre, 0))
         if len(cells) == 0:
             return
-        best = self._best(cells, value)
-        self._attack(cells, generators[..., : len(self.inputs)], cells.open[:, self.margin.clause])
-        score = ((generators.abs() @ share) * best.unsqueeze(2)).sum(1)
+        generators, share = self._generators(cells.task, enclosure, left)
+        self._attack(cells, generators[..., : len(self.inputs)])
+        # What the zonotope leaves open is worth CROWN's walks for each unstable neuron.
+        pre = preactivations(self.engine, box[left], known=enclosure.pre[left])
+        again = self._prove(cells, box[left], pre, self.settings.steps)
+        cells, value, left = self._close(cells, torch.fmax(value, again))
+        score = generators[left].abs() @ share[left]
         clause = self.margin.clause_values(value)
+        best = cells.open[:, self.margin.clause] & (value >= clause[:, self.margin.clause])
+        axis = self._axis(cells, (score * best.unsqueeze(2)).sum(1))
         bound = clause.masked_fill(~cells.open, torch.inf).amin(1).float()
-        counts = enclosure.pre.counts()[left]
-        self.frontier.put(replace(cells, bound=bound, axis=self._axis(cells, score), unstable=counts))
+        self.frontier.put(replace(cells, bound=bound, axis=axis, unstable=pre.counts()[left]))
 
-    def _close(self, cells: Cells, value: Tensor) -> tuple[Cells, Tensor]:
-        """Close what the rows' bounds [m, rows] prove; returns the cells that are left, and their numbers."""
+    def _close(self, cells: Cells, value: Tensor) -> tuple[Cells, Tensor, Tensor]:
+        """Close what the rows' bounds [m, rows] prove; returns the cells that are left, their bounds and numbers."""
         clause = self.margin.clause_values(value)
         closed = cells.open & (clause > 0)
         least = torch.where(closed, clause, torch.inf).amin(1)
         self.closed.scatter_reduce_(0, cells.task, least, "amin")
         still = cells.open & ~closed
         left = still.any(1).nonzero()[:, 0]
-        return replace(cells, open=still)[left], left
-
-    def _best(self, cells: Cells, value: Tensor) -> Tensor:
-        """Which rows [m, rows] have the largest bound of an open clause."""
-        clause = self.margin.clause
-        return cells.open[:, clause] & (value >= self.margin.clause_values(value)[:, clause])
-
-    def _hopeful(self, cells: Cells, value: Tensor, generators: Tensor) -> Tensor:
-        """Which cells better bounds of their neurons may close, going by how much of a row is due to neurons."""
-        noise = generators[..., len(self.inputs) :].abs().sum(2)
-        far = self._best(cells, value) & ~(value + self.settings.hope * noise > 0)
-        return ~far.any(1)
+        return replace(cells, open=still)[left], value[left], left
 
     def _boxes(self, cells: Cells) -> Box:
         """The cells with the inputs that are not split."""
@@ -246,18 +230,18 @@ class InputSearch(AbstractSearch):
             ends.append(flat.reshape(len(cells), *whole.shape[1:]))
         return Box(*ends)
 
-    def _prove(self, cells: Cells, box: Box, pre: PreActivation) -> Tensor:
+    def _prove(self, cells: Cells, box: Box, pre: PreActivation, steps: int) -> Tensor:
         """Rigorous lower bounds [m, rows] of the rows of open clauses; minus infinity for the others."""
         margin = self.margin
-        found = cells.open[:, margin.clause].nonzero()
-        item, row = found.unbind(1)
-        question = cells.task[item]
-        rows = Rows(self.way, item, margin.matrix[question, row], margin.offset[question, row])
         around = Around.of(self.engine, box, pre, self.way)
-        bound = form_bounds(self.engine, box, rows, around, 0, None, final=True)
-        value = bound.new_full((len(cells), margin.rows), -torch.inf)
-        # NaN is no bound, and worse than all others.
-        value[item, row] = bound.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+        value = box.lower.new_full((len(cells), margin.rows), -torch.inf)
+        for part in cells.open[:, margin.clause].nonzero().split(self.engine.chunk(self.way)):
+            item, row = part.unbind(1)
+            question = cells.task[item]
+            rows = Rows(self.way, item, margin.matrix[question, row], margin.offset[question, row])
+            bound = form_bounds(self.engine, box, rows, around, steps, None, final=True)
+            # NaN is no bound, and worse than all others.
+            value[item, row] = bound.nan_to_num(-torch.inf, torch.inf, -torch.inf)
         return value
 
     def _generators(self, task: Tensor, enclosure: Enclosure, left: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,9 +261,9 @@ class InputSearch(AbstractSearch):
         top, axis = score.max(1)
         return axis.masked_fill(top < 0, -1)
 
-    def _attack(self, cells: Cells, direction: Tensor, wanted: Tensor) -> None:
-        """Try the corners of the cells where ``wanted`` rows [m, rows], of this ``direction``, are smallest."""
-        item, row = wanted.nonzero().unbind(1)
+    def _attack(self, cells: Cells, direction: Tensor) -> None:
+        """Try the corners of the cells where the rows of open clauses are smallest, going by their ``direction``."""
+        item, row = cells.open[:, self.margin.clause].nonzero().unbind(1)
         own = cells[item]
         point = torch.where(direction[item, row] > 0, own.lower, own.upper)
         x = self.box.lower[own.task].flatten(1).index_copy(1, self.inputs, point)
