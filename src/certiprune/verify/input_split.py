@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.intermediate import Around, Engine, form_bounds, preactivations
+from certiprune.bounds.interval import gamma
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
@@ -33,6 +34,7 @@ from certiprune.bounds.zonotope import Enclosure, enclose
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
 from certiprune.verify.frontier import Batch, Frontier
+from certiprune.verify.mixture import mixtures
 from certiprune.verify.problem import Budget
 from certiprune.verify.search import AbstractSearch
 
@@ -194,29 +196,32 @@ class InputSearch(AbstractSearch):
         return max(1, min(self.engine.memory // (numbers * 40), self.settings.near // numbers))
 
     def _evaluate_chunk(self, cells: Cells) -> None:
-        box = self._boxes(cells)
+        box, margin = self._boxes(cells), self.margin
         enclosure = enclose(self.engine.exact, box, self.inputs, self.pre[cells.task])
-        cells, value, left = self._close(cells, self._prove(cells, box, enclosure.pre, 0))
+        single = torch.eye(margin.rows, dtype=torch.float64).expand(len(cells), -1, -1)
+        low, high = enclosure.output.ends
+        largest = torch.maximum(-low, high)
+        value = self._prove(cells, box, enclosure.pre, largest, single, margin.clause, 0)
+        cells, value, left = self._close(cells, margin.clause_values(value))
         if len(cells) == 0:
             return
-        generators, share = self._generators(cells.task, enclosure, left)
+        centre, generators, share = self._rows(cells.task, enclosure, left)
         self._attack(cells, generators[..., : len(self.inputs)])
         # What the zonotope leaves open is worth CROWN's walks for each unstable neuron.
         pre = preactivations(self.engine, box[left], known=enclosure.pre[left])
-        again = self._prove(cells, box[left], pre, self.settings.steps)
+        weight = mixtures(centre, generators, margin.clause)
+        every = torch.arange(margin.clauses)
+        again = self._prove(cells, box[left], pre, largest[left], weight, every, self.settings.steps)
         cells, value, left = self._close(cells, torch.fmax(value, again))
-        score = generators[left].abs() @ share[left]
-        clause = self.margin.clause_values(value)
-        best = cells.open[:, self.margin.clause] & (value >= clause[:, self.margin.clause])
-        axis = self._axis(cells, (score * best.unsqueeze(2)).sum(1))
-        bound = clause.masked_fill(~cells.open, torch.inf).amin(1).float()
+        score = (weight[left] @ generators[left]).abs() @ share[left]
+        axis = self._axis(cells, (score * cells.open.unsqueeze(2)).sum(1))
+        bound = value.masked_fill(~cells.open, torch.inf).amin(1).float()
         self.frontier.put(replace(cells, bound=bound, axis=axis, unstable=pre.counts()[left]))
 
     def _close(self, cells: Cells, value: Tensor) -> tuple[Cells, Tensor, Tensor]:
-        """Close what the rows' bounds [m, rows] prove; returns the cells that are left, their bounds and numbers."""
-        clause = self.margin.clause_values(value)
-        closed = cells.open & (clause > 0)
-        least = torch.where(closed, clause, torch.inf).amin(1)
+        """Close what the bounds [m, clauses] prove; returns the cells that are left, their bounds and numbers."""
+        closed = cells.open & (value > 0)
+        least = torch.where(closed, value, torch.inf).amin(1)
         self.closed.scatter_reduce_(0, cells.task, least, "amin")
         still = cells.open & ~closed
         left = still.any(1).nonzero()[:, 0]
@@ -230,25 +235,51 @@ class InputSearch(AbstractSearch):
             ends.append(flat.reshape(len(cells), *whole.shape[1:]))
         return Box(*ends)
 
-    def _prove(self, cells: Cells, box: Box, pre: PreActivation, steps: int) -> Tensor:
-        """Rigorous lower bounds [m, rows] of the rows of open clauses; minus infinity for the others."""
+    def _prove(
+        self,
+        cells: Cells,
+        box: Box,
+        pre: PreActivation,
+        largest: Tensor,
+        weight: Tensor,
+        clause: Tensor,
+        steps: int,
+    ) -> Tensor:
+        """Rigorous lower bounds [m, k] of weighted means of rows; minus infinity for those of closed clauses.
+
+        ``weight`` [m, k, rows] makes the means, ``clause`` [k] says which clause each is for, ``steps`` how many slope
+        iterations it is worth; ``largest`` [m, outputs] is how large the outputs can be.
+        """
         margin = self.margin
+        unit = 4 * gamma(margin.rows, torch.float64)
         around = Around.of(self.engine, box, pre, self.way)
-        value = box.lower.new_full((len(cells), margin.rows), -torch.inf)
-        for part in cells.open[:, margin.clause].nonzero().split(self.engine.chunk(self.way)):
-            item, row = part.unbind(1)
-            question = cells.task[item]
-            rows = Rows(self.way, item, margin.matrix[question, row], margin.offset[question, row])
+        value = torch.full(weight.shape[:2], -torch.inf, dtype=torch.float64)
+        for part in cells.open[:, clause].nonzero().split(self.engine.chunk(self.way)):
+            item, k = part.unbind(1)
+            question, mean = cells.task[item], weight[item, k].unsqueeze(1)
+            coeff = (mean @ margin.matrix[question]).squeeze(1)
+            const = (mean.squeeze(1) * margin.offset[question]).sum(1)
+            rows = Rows(self.way, item, coeff, const)
             bound = form_bounds(self.engine, box, rows, around, steps, None, final=True)
+            # The mean's coefficients are rounded, and so is the sum of the weights.
+            size = (margin.matrix[question].abs() @ largest[item].unsqueeze(2)).squeeze(2)
+            size = (mean.squeeze(1) * (size + margin.offset[question].abs())).sum(1)
+            bound = bound - unit * (size + bound.abs())
             # NaN is no bound, and worse than all others.
-            value[item, row] = bound.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+            value[item, k] = bound.nan_to_num(-torch.inf, torch.inf, -torch.inf)
         return value
 
-    def _generators(self, task: Tensor, enclosure: Enclosure, left: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows' generators [m, rows, g] in the cells ``left``, and their shares [m, g, k]; 0 for an overflow."""
-        of = enclosure.output.generators[left]
-        share = enclosure.share[left, : of.shape[1]].nan_to_num(0.0, 0.0, 0.0)
-        return (self.margin.matrix[task] @ of.transpose(1, 2)).nan_to_num(0.0, 0.0, 0.0), share
+    def _rows(self, task: Tensor, enclosure: Enclosure, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows in the cells ``left``: centres [m, rows], generators [m, rows, g] and their shares [m, g, k].
+
+        All for the search only; 0 where they overflowed.
+        """
+        matrix, output = self.margin.matrix[task], enclosure.output
+        centre = (matrix @ output.centre[left].unsqueeze(2)).squeeze(2) + self.margin.offset[task]
+        generators = matrix @ output.generators[left].transpose(1, 2)
+        share = enclosure.share[left, : generators.shape[2]]
+        first, second, third = (t.nan_to_num(0.0, 0.0, 0.0) for t in (centre, generators, share))
+        return first, second, third
 
     def _axis(self, cells: Cells, score: Tensor) -> Tensor:
         """The input with the largest score of those that can be cut."""
