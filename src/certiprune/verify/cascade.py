@@ -228,7 +228,7 @@ class _Group:
         """Whether splitting inputs is the quicker way for what is left."""
         how = self.how.inputs
         few = len(wide_inputs(self.problem.box[self.live])) <= how.inputs
-        return few and int(pre.counts().max()) >= how.unstable
+        return few and bool(pre.lower) and int(pre.counts().max()) >= how.unstable
 
     def _input_search(self, pre: PreActivation) -> InputSearch:
         """The search over the inputs of what is left."""
