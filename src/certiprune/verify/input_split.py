@@ -1,24 +1,26 @@
 """Branch and bound over the input: boxes of few inputs are cut in two until every part is proved.
 
 A subproblem is a cell, a part of a question's box. A clause is closed on a cell when one of its rows is proved positive
-there, and a cell when all clauses are; clauses that were closed on a cell need not be looked at in its parts. A cell
-is enclosed by a zonotope (``bounds/zonotope.py``), which bounds what enters each ReLU; the trusted bound of the open
-rows is CROWN over these.
+there, or a weighted mean of its rows (``mixture.py``); a cell is closed when all clauses are. What was closed on a cell
+need not be looked at in its parts. A cell is enclosed by a zonotope (``bounds/zonotope.py``), which bounds what enters
+each ReLU, and the open rows are bounded by CROWN over that; only where this fails the unstable neurons are bounded by
+CROWN too, and the rows again with a few slope iterations. Every bound that closes a clause is the trusted one.
 
 The cut. The zonotope writes a row as a sum of generators: those of the inputs, and one for each unstable neuron. The
 radius of the row is what keeps it from being positive, and each generator's part of it is charged to the inputs: an
 input's own generator to itself, a neuron's to the inputs in the proportion in which they make up the width of what
 enters it,
     score_i = |R_i| + sum_j |R_j| share_ji,        share_ji = sum_g |G_gj| share_gi / sum_g |G_gj|,   share_ii = 1.
-The input with the largest score, summed over the best rows of the open clauses, is halved. The row's coefficients alone
-(the first term; Wang et al. 2018, ReluVal and Neurify) say little while most neurons are unstable.
+The input with the largest score, summed over the open clauses' means, is halved. The row's coefficients alone (the first
+term; Wang et al. 2018, ReluVal and Neurify) say little while most neurons are unstable.
 
-Counterexamples are looked for in the corner of each open cell where the zonotope makes its worst row smallest.
+Counterexamples are looked for in the corners of each open cell where the zonotope makes an open row smallest.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -38,6 +40,9 @@ from certiprune.verify.mixture import mixtures
 from certiprune.verify.problem import Budget
 from certiprune.verify.search import AbstractSearch
 
+# Seconds that one round should take.
+_ROUND = 0.3
+
 
 @dataclass(frozen=True)
 class InputSettings:
@@ -45,7 +50,7 @@ class InputSettings:
 
     Attributes:
         inputs: it is used for boxes with at most so many inputs of positive width; 0 for never.
-        unstable: and with at least so many unstable neurons, as with fewer ReLUs are quicker to split.
+        unstable: and with at least so many unstable neurons; fewer ReLUs are quicker to split than inputs.
         batch: cells taken at once.
         near: numbers of the generators of one value of the cells that are enclosed at once: more no longer fits the
             processor's caches.
@@ -84,24 +89,8 @@ class Cells(Batch):
         """Both parts of every cell; they share the end where the cell is cut."""
         axis = self.axis.unsqueeze(1)
         cut = middle(self.lower, self.upper).gather(1, axis)
-        left = Cells(
-            self.task,
-            self.bound,
-            self.lower,
-            self.upper.scatter(1, axis, cut),
-            self.open,
-            self.axis,
-            self.unstable,
-        )
-        right = Cells(
-            self.task,
-            self.bound,
-            self.lower.scatter(1, axis, cut),
-            self.upper,
-            self.open,
-            self.axis,
-            self.unstable,
-        )
+        left = replace(self, upper=self.upper.scatter(1, axis, cut))
+        right = replace(self, lower=self.lower.scatter(1, axis, cut))
         return Cells.join([left, right])
 
 
@@ -171,7 +160,11 @@ class InputSearch(AbstractSearch):
 
     def _round(self) -> None:
         """Cut one batch of cells and bound their halves."""
-        taken = self.frontier.take(self._room(self.settings.batch // 2), self._turn())
+        limit = self.settings.batch // 2
+        if self.budget.nodes is None:
+            # A round must not overrun the budget by much, whatever a cell of this network costs.
+            limit = max(1, min(limit, int(_ROUND / self.pace)))
+        taken = self.frontier.take(self._room(limit), self._turn())
         whole = taken.axis < 0
         self.numeric[taken.task[whole]] = True
         halves = taken[~whole].halves()
@@ -182,11 +175,13 @@ class InputSearch(AbstractSearch):
         """Bound cells; close, attack, or put them back with the input to cut next."""
         # Cells with about the same number of unstable neurons together, as all of a chunk get the same generators.
         order = cells.unstable.argsort(stable=True, descending=True)
-        at = 0
+        start, at = time.perf_counter(), 0
         while at < len(order):
             size = self._fitting(int(cells.unstable[order[at]]))
             self._evaluate_chunk(cells[order[at : at + size]])
             at += size
+        # Seconds for one cell and its sibling.
+        self.pace = 2 * (time.perf_counter() - start) / max(1, len(cells))
         self._charge(cells.task)
 
     def _fitting(self, unstable: int) -> int:
