@@ -11,8 +11,8 @@ radius of the row is what keeps it from being positive, and each generator's par
 input's own generator to itself, a neuron's to the inputs in the proportion in which they make up the width of what
 enters it,
     score_i = |R_i| + sum_j |R_j| share_ji,        share_ji = sum_g |G_gj| share_gi / sum_g |G_gj|,   share_ii = 1.
-The input with the largest score, summed over the open clauses' means, is halved. The row's coefficients alone (the first
-term; Wang et al. 2018, ReluVal and Neurify) say little while most neurons are unstable.
+The input with the largest score, summed over the open clauses' means, is halved. The row's coefficients alone (the
+first term; Wang et al. 2018, ReluVal and Neurify) say little while most neurons are unstable.
 
 Counterexamples are looked for in the corners of each open cell where the zonotope makes an open row smallest.
 """
