@@ -162,7 +162,9 @@ class _Builder:
         network = self.engine.exact
         inputs = len(self.largest)
         seen = [v for v in self.columns if v in rows.plan.windows and v != rows.plan.start]
-        matrix = rows.coeff.new_zeros(len(rows), inputs + max((self.columns[v].stop for v in seen), default=0))
+        matrix = rows.coeff.new_zeros(
+            len(rows), inputs + max((self.columns[v].stop for v in seen), default=0)
+        )
         form = {rows.plan.start: rows.coeff}
         const = rows.const.clone()
         # As in ``dual_value``: every value adds once for each of its inputs.
@@ -183,9 +185,9 @@ class _Builder:
             if isinstance(node.op, Relu):
                 lose(v, c, 1)
                 at = self.columns[v]
-                matrix[:, inputs + at.start : inputs + at.stop] = (
-                    rows.whole(c, v, network).flatten(1)[:, self.neuron[v]]
-                )
+                matrix[:, inputs + at.start : inputs + at.stop] = rows.whole(c, v, network).flatten(1)[
+                    :, self.neuron[v]
+                ]
                 passed = c * rows.take(self.on[v], v)
                 parts = [(node.inputs[0], rows.carry(v, node.inputs[0], passed, network))]
             else:
@@ -239,7 +241,9 @@ def reduced_value(
         total = total + back @ layer.const
         error = error + (back.abs() + UNDERFLOW) @ (layer.slack + k * layer.size)
     c = form[:, :inputs]
-    total = total + c.clamp(min=0) @ reduced.box.lower.flatten() + c.clamp(max=0) @ reduced.box.upper.flatten()
+    total = (
+        total + c.clamp(min=0) @ reduced.box.lower.flatten() + c.clamp(max=0) @ reduced.box.upper.flatten()
+    )
     error = error + k * ((c.abs() + UNDERFLOW) @ reduced.largest)
     # A sum that overflowed proves nothing.
     return torch.where(total.isfinite(), total - 2 * error, -torch.inf)

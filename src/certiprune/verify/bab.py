@@ -1,269 +1,260 @@
-"""The relaxation of a group of tasks, prepared so that subproblems are bounded in one batch.
+"""Branch and bound over the signs of unstable ReLUs, for many questions in one frontier.
 
-``LayeredRelaxation`` walks through the whole network, for tasks about many boxes at once; ``ReducedRelaxation`` through the
-unstable neurons of one box (``bounds/reduced.py``). Both give the same values; the search does not know which it uses.
+Each clause of each open question is a task. A task is proved when none of its subproblems is open: every leaf of its
+tree was closed by the trusted bound or by the exact linear program. A question is certified when all of its
+tasks are proved, and nowhere else. A point that violates a property, replayed, falsifies its question at once.
+
+Where ``Settings.refresh_after`` asks for it, a subproblem's costliest neurons are bounded again every few levels, under
+its splits and the negated property (``tighten.py``); such bounds hold for its whole subtree.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from certiprune.bounds.intermediate import Around, Engine
-from certiprune.bounds.optimise import Ascended, Index, Rates, Trace, Walker, ascend
-from certiprune.bounds.preact import PreActivation
-from certiprune.bounds.reduced import Reduced, reduced_value
-from certiprune.bounds.reduced_walker import Own, Quick, ReducedWalker
-from certiprune.bounds.relax import Lines
-from certiprune.bounds.rows import Rows
-from certiprune.bounds.value import Push, dual_value
-from certiprune.bounds.window import Plan, plan
-from certiprune.core.box import Box, round_down, round_up
-from certiprune.verify.subproblem import Columns, Subproblems
-
-# Numbers of one part of the subproblems over all values, and how many subproblems a part has at least.
-_NEAR, _FEW = 1 << 20, 32
+from certiprune.bounds.optimise import Rates
+from certiprune.core.margin import Margin
+from certiprune.verify.branching.choose import choose, split
+from certiprune.verify.branching.scores import relaxation_cost
+from certiprune.verify.frontier import Frontier, Nodes, Scenes
+from certiprune.verify.leaf import decide_leaf
+from certiprune.verify.problem import Budget
+from certiprune.verify.relaxation import Relaxation, even
+from certiprune.verify.search import POSITIVE, AbstractSearch
+from certiprune.verify.subproblem import Subproblems
+from certiprune.verify.tighten import tighten
 
 
 @dataclass(frozen=True)
-class Relaxation(ABC):
-    """``t`` tasks with their root bounds; columns ``k`` are unstable neurons, ReLU by ReLU, padded to equal length.
+class Settings:
+    """How the search works; nothing here can make an answer wrong.
 
     Attributes:
-        engine: the network.
-        box: t boxes, float64.
-        coeff, const: [t, outputs] and [t], float64: the tasks' forms.
-        pre: pre-activation bounds of the boxes, float64.
-        index: the neuron of each column, [t, k_v] for each ReLU v; columns beyond a task's unstable neurons stand for
-            stable ones.
+        batch: subproblems bounded at once.
+        steps: ascent iterations for each subproblem.
+        candidates: neurons tried for real at each split.
+        goal: a float32 bound above this goes to the trusted function.
+        refresh: splits after which the costliest neurons are bounded again.
+        refresh_after: subproblems that a question must have cost before that is done; None for never. It saves half
+            to three quarters of the subproblems and costs more than they do on every network measured so far.
+        refresh_neurons: how many neurons.
+        refresh_layers: ReLUs, counted from the input, whose neurons are left out.
+        refresh_steps: ascent iterations for each of these neurons.
+        refresh_rates: of this ascent.
     """
 
-    engine: Engine
-    box: Box
-    coeff: Tensor
-    const: Tensor
-    pre: PreActivation
-    index: Index
-
-    @property
-    @abstractmethod
-    def numbers(self) -> int:
-        """Numbers that one subproblem takes, over all values."""
-
-    @abstractmethod
-    def walker(self, sub: Subproblems) -> Walker | ReducedWalker:
-        """The subproblems' forms with their own lines (float32)."""
-
-    @abstractmethod
-    def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
-        """The coefficients behind each column's neuron, and what enters it, both [m, k], as ``trace`` has them."""
-
-    @abstractmethod
-    def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
-        """Rigorous lower bounds [m] (float64)."""
-
-    def __len__(self) -> int:
-        return len(self.box)
-
-    def batch(self) -> int:
-        """Subproblems that fit in the engine's memory at once."""
-        return max(1, self.engine.memory // (self.numbers * 48 + self.width * 80))
-
-    def part(self) -> int:
-        """Subproblems to bound at once: they fit in the memory, and their numbers stay near the processor.
-
-        More at once is no quicker, and the dozen tensors that an ascent holds are most of what a search takes.
-        """
-        return min(self.batch(), max(_FEW, _NEAR // self.numbers))
-
-    @property
-    def width(self) -> int:
-        return sum(t.shape[1] for t in self.index.neuron.values())
-
-    def root(self) -> Subproblems:
-        """Each task's whole box, unsplit, with CROWN's parameters."""
-
-        def columns(of: dict[int, Tensor]) -> Tensor:
-            parts = [of[v].flatten(1).gather(1, neuron) for v, neuron in self.index.neuron.items()]
-            return torch.cat(parts, 1) if parts else self.coeff.new_zeros(len(self), 0)
-
-        lower = round_down(columns(dict(self.pre.lower)), torch.float32)
-        upper = round_up(columns(dict(self.pre.upper)), torch.float32)
-        # CROWN's lower slope; a stable column's is what its line is.
-        theta = ((lower >= 0) | ((upper > 0) & (upper > -lower))).float()
-        task = torch.arange(len(self), device=self.coeff.device)
-        return Subproblems(task, theta, torch.zeros_like(theta), lower, upper)
-
-    def ascend(self, sub: Subproblems, *, steps: int, rates: Rates, goal: float) -> Ascended:
-        """Raise the subproblems' bounds until they exceed ``goal``."""
-        return ascend(self.walker(sub), sub.parameters(), steps=steps, rates=rates, goal=goal)
-
-    def quick_value(self, sub: Subproblems) -> Trace:
-        """The subproblems' bounds as they stand, in float32."""
-        walker = self.walker(sub)
-        return walker.walk(walker.set(sub.parameters()))
-
-    def prove(self, sub: Subproblems, *, sign_only: bool = True) -> Tensor:
-        """Rigorous lower bounds [m] (float64), by the trusted functions.
-
-        With ``sign_only`` it does not matter how far below 0 a bound is that is not positive.
-        """
-        size = max(1, even(len(sub), min(self.part(), max(1, self.batch() // 2))))
-        parts = [self._prove(sub[k : k + size], sign_only) for k in range(0, len(sub), size)]
-        return torch.cat(parts) if parts else self.const[sub.task]
+    batch: int = 256
+    steps: int = 6
+    candidates: int = 1
+    goal: float = 1e-4
+    refresh: int = 4
+    refresh_after: int | None = None
+    refresh_neurons: int = 8
+    refresh_layers: int = 1
+    refresh_steps: int = 3
+    rates: Rates = field(default_factory=Rates)
+    refresh_rates: Rates = field(default_factory=lambda: Rates(beta=0.3))
 
 
-@dataclass(frozen=True)
-class LayeredRelaxation(Relaxation):
-    """Bounds by walks through the whole network: for boxes of any kind, any number of them.
+class Search(AbstractSearch):
+    """One run over a group of tasks.
 
-    Attributes:
-        way, around, quick_coeff: what the walks need.
+    Args:
+        relaxation: the tasks.
+        question: [t] int64, the question that each task belongs to.
+        clause: [t] int64, the clause that each task stands for.
+        margin: the questions' properties (float64).
+        budget: for each question.
+        spent: [questions] seconds that each has used already.
+        memory: bytes that open subproblems may take.
+        replay: from points [m, *shape] and questions [m] to the property's worst values on the original model.
+        settings: how to search.
     """
 
-    way: Plan
-    around: Around
-    quick_coeff: Tensor
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        question: Tensor,
+        clause: Tensor,
+        margin: Margin,
+        budget: Budget,
+        spent: Tensor,
+        memory: int,
+        replay: Callable[[Tensor, Tensor], Tensor],
+        settings: Settings,
+    ):
+        super().__init__(margin, budget, spent, memory, replay)
+        self.relaxation, self.question, self.clause = relaxation, question, clause
+        self.settings = settings
+        self.frontier = Frontier(len(relaxation), Nodes.none(relaxation.width))
+        self.live[question] = True
+        columns = list(relaxation.index.columns.values())
+        self.shallow = columns[min(settings.refresh_layers, len(columns) - 1)].start if columns else 0
+        root = relaxation.root()
+        self.scenes = Scenes(root.lower, root.upper)
+        start = torch.full((len(root),), -torch.inf)
+        self._evaluate(root, torch.arange(len(root)), torch.zeros(len(root), dtype=torch.int64), start)
 
-    @staticmethod
-    def of(
-        engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation
-    ) -> LayeredRelaxation:
-        """Prepare the tasks from sound pre-activation bounds of their boxes."""
-        network = engine.exact
-        way = plan(network, network.output)
-        around = Around.of(engine, box, pre, way)
-        columns, neuron, at = {}, {}, 0
-        for v in around.quick_lines:
-            mask = pre.unstable(v).flatten(1)
-            width = int(mask.sum(1).max())
-            # Unstable neurons first, in order; then stable ones, which never carry a parameter.
-            order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
-            columns[v], neuron[v] = slice(at, at + width), order.contiguous()
-            at += width
-        index = Index(columns, neuron)
-        return LayeredRelaxation(engine, box, coeff, const, pre, index, way, around, coeff.float())
+    def _open(self) -> tuple[Tensor, Tensor]:
+        still = torch.zeros(self.count, dtype=torch.int64).index_add(0, self.question, self.frontier.open())
+        infinite = torch.full((self.count,), torch.inf)
+        return still, infinite.scatter_reduce(0, self.question, self.frontier.worst(), "amin")
 
-    @property
-    def numbers(self) -> int:
-        return self.way.numel(self.engine.exact)
+    def _bytes(self) -> int:
+        return self.frontier.bytes + self.scenes.bytes
 
-    def walker(self, sub: Subproblems) -> Walker:
-        own = Columns.of(sub, torch.float32)
-        seen = {}
-        for v, root in self.around.quick_lines.items():
-            columns, neuron = self.index.columns[v], self.index.neuron[v][sub.task]
-            low, up, gap = (t[sub.task] for t in (root.low, root.up, root.gap))
-            m = len(sub)
-            low.view(m, -1).scatter_(1, neuron, own.low[:, columns])
-            up.view(m, -1).scatter_(1, neuron, own.up[:, columns])
-            gap.view(m, -1).scatter_(1, neuron, own.gap[:, columns])
-            seen[v] = Lines(low, up, gap)
-        rows = Rows(self.way, sub.task, self.quick_coeff[sub.task], self.const[sub.task].float())
-        index = Index(self.index.columns, {v: t[sub.task] for v, t in self.index.neuron.items()})
-        return Walker(self.engine.quick, self.around.quick_box, rows, seen, index)
+    def _drop(self, question: int) -> None:
+        self.frontier.drop(self.question == question)
+        self._forget_scenes()
 
-    def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
-        c, z = [], []
-        for v, neuron in self.index.neuron.items():
-            index = neuron[sub.task]
-            c.append(trace.coeff[v].flatten(1).gather(1, index))
-            z.append(trace.entering[v].flatten(1).gather(1, index))
-        return (torch.cat(c, 1), torch.cat(z, 1)) if c else (sub.free, sub.free)
-
-    def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
-        # In float32 where that is allowed; again in float64 where rounding hides a positive bound.
-        if not self.engine.single:
-            return self._prove_in(sub, torch.float64)
-        value = self._prove_in(sub, torch.float32).double()
-        if sign_only:
-            doubt = (~(value > 0)).nonzero()[:, 0]
-            if len(doubt):
-                value[doubt] = self._prove_in(sub[doubt], torch.float64)
-        return value
-
-    def _prove_in(self, sub: Subproblems, dtype: torch.dtype) -> Tensor:
-        m = len(sub)
-        single = dtype == torch.float32
-        around = self.around.quick_lines if single else self.around.exact_lines
-        own = Columns.of(sub, dtype)
-        amount = sub.pushes(dtype)
-        seen, pushes = {}, {}
-        for v, root in around.items():
-            columns, neuron = self.index.columns[v], self.index.neuron[v][sub.task]
-            shape = (m, *root.low.shape[1:])
-            pairs = ((root.low, own.low), (root.up, own.up), (root.gap, own.gap))
-            low, up, gap = (
-                t[sub.task].flatten(1).scatter_(1, neuron, c[:, columns]).reshape(shape) for t, c in pairs
+    def _forget_scenes(self) -> None:
+        """Drop the bounds that no open subproblem uses; the first rows stay those of the whole boxes."""
+        roots = torch.arange(len(self.relaxation))
+        used = torch.cat([roots, self.frontier.nodes.scene]).unique()
+        if len(used) < len(self.scenes):
+            self.frontier.nodes = replace(
+                self.frontier.nodes, scene=self.scenes.keep(used)[self.frontier.nodes.scene]
             )
-            seen[v] = Lines(low, up, gap)
-            pushes[v] = Push(neuron, amount[:, columns])
-        coeff, const = self.coeff[sub.task].to(dtype), self.const[sub.task].to(dtype)
-        if sub.goal is not None:
-            weight = sub.theta[:, -1].to(dtype).clamp(min=0)
-            coeff, const = coeff * weight.unsqueeze(1), const * weight
-        rows = Rows(self.way, sub.task, coeff, const)
-        network = self.engine.quick if single else self.engine.exact
-        box = self.around.quick_box if single else self.box
-        sizes = self.around.quick_sizes if single else self.around.sizes
-        return dual_value(network, box, rows, seen, seen=True, pushes=pushes, sizes=sizes)
 
+    def _round(self) -> None:
+        """Take one batch of nodes: bound the deep neurons again of some, split the others and bound the children."""
+        size = min(self.settings.batch, self.relaxation.batch())
+        taken = self.frontier.take(self._room(max(1, size // 2)), self._turn()[self.question])
+        fixed = taken.column < 0
+        for k in fixed.nonzero()[:, 0].tolist():
+            self._leaf(taken[torch.tensor([k])])
+        taken = taken[~fixed]
+        if self.settings.refresh_after is not None:
+            large = self.nodes[self.question[taken.task]] >= self.settings.refresh_after
+            due = large & (taken.age >= self.settings.refresh)
+            if bool(due.any()):
+                self._refresh(taken[due])
+            taken = taken[~due]
+        if len(taken) == 0:
+            self._charge(self.question[taken.task])
+            return
+        parents = taken[torch.arange(len(taken)).repeat_interleave(2)]
+        sign = torch.tensor([1.0, -1.0]).repeat(len(taken)).unsqueeze(1)
+        sub = split(self._subproblems(parents), parents.column, sign)
+        self.nodes.index_add_(0, self.question[sub.task], torch.ones_like(sub.task))
+        self._evaluate(sub, parents.scene, parents.age + 1, parents.bound)
 
-@dataclass(frozen=True)
-class ReducedRelaxation(Relaxation):
-    """Bounds by walks through the reduced form, for tasks about one box; proofs are in float64.
+    def _subproblems(self, nodes: Nodes) -> Subproblems:
+        lower, upper = self.scenes.lower[nodes.scene], self.scenes.upper[nodes.scene]
+        return Subproblems(nodes.task, nodes.theta.float(), nodes.sign.float(), lower, upper)
 
-    Attributes:
-        reduced: the box's reduced form.
-        quick: the same in float32.
-        form, start: [t, inputs + unstable] and [t], float32: the tasks' forms over [x, h_1, h_2, ...].
-    """
+    def _refresh(self, nodes: Nodes) -> None:
+        """Bound the deep neurons again under the nodes' splits, and the nodes with them."""
+        s = self.settings
+        sub = self._subproblems(nodes)
+        score = relaxation_cost(self.relaxation, sub, self.relaxation.quick_value(sub))
+        score[:, : self.shallow] = -1
+        top = score.topk(min(s.refresh_neurons, score.shape[1]), dim=1).indices
+        chosen = torch.zeros_like(score, dtype=torch.bool).scatter(1, top, True)
+        done = tighten(self.relaxation, sub, chosen, steps=s.refresh_steps, rates=s.refresh_rates)
+        question = self.question[nodes.task]
+        if bool(done.empty.any()):
+            self.closed[question[done.empty]] = self.closed[question[done.empty]].clamp(max=POSITIVE)
+        keep = (~done.empty).nonzero()[:, 0]
+        if len(keep):
+            sub, nodes = done.sub[keep], nodes[keep]
+            scene = self.scenes.add(sub.lower, sub.upper)
+            self._evaluate(sub, scene, torch.zeros_like(scene), nodes.bound)
+        self._charge(question)
 
-    reduced: Reduced
-    quick: Quick
-    form: Tensor
-    start: Tensor
+    def _evaluate(self, sub: Subproblems, scene: Tensor, age: Tensor, inherited: Tensor) -> None:
+        """Bound subproblems; close, attack, or put them back with the neuron to split next."""
+        size = even(len(sub), self.relaxation.part())
+        for at in range(0, len(sub), size):
+            part = slice(at, at + size)
+            self._evaluate_part(sub[part], scene[part], age[part], inherited[part])
+        self._charge(self.question[sub.task])
 
-    @staticmethod
-    def of(
-        engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation, reduced: Reduced
-    ) -> ReducedRelaxation:
-        """Prepare ``t`` tasks about the box that ``reduced`` is about, given ``t`` times in ``box`` and ``pre``."""
-        columns = {layer.relu: layer.columns for layer in reduced.layers}
-        neuron = {layer.relu: layer.neuron.expand(len(box), -1) for layer in reduced.layers}
-        form, start = coeff @ reduced.out.matrix, coeff @ reduced.out.const + const
-        quick = Quick.of(engine, reduced)
-        index = Index(columns, neuron)
-        return ReducedRelaxation(
-            engine, box, coeff, const, pre, index, reduced, quick, form.float(), start.float()
+    def _evaluate_part(self, sub: Subproblems, scene: Tensor, age: Tensor, inherited: Tensor) -> None:
+        s, relaxation = self.settings, self.relaxation
+        end = relaxation.ascend(sub, steps=s.steps, rates=s.rates, goal=s.goal)
+        left = ~end.reached
+        if bool(end.reached.any()):
+            left[end.reached] = ~self._close(
+                sub[end.reached].using(end.theta[end.reached]), scene[end.reached]
+            )
+        if not bool(left.any()):
+            return
+        rest = sub[left].using(end.theta[left])
+        trace = end.trace
+        if trace is None or bool((end.reached & left).any()):
+            trace = relaxation.quick_value(rest)
+        self._attack(trace.minimiser, self.question[rest.task])
+        column = choose(relaxation, rest, trace, s.candidates)
+        bound = torch.maximum(inherited[left], end.value[left])
+        self.frontier.put(
+            Nodes(
+                rest.task,
+                scene[left],
+                age[left],
+                bound,
+                rest.theta.clamp(max=6e4).half(),
+                rest.sign.to(torch.int8),
+                column,
+            )
         )
 
-    @property
-    def numbers(self) -> int:
-        return self.form.shape[1]
+    def _close(self, sub: Subproblems, scene: Tensor) -> Tensor:
+        """Which subproblems the trusted function proves."""
+        value = self.relaxation.prove(sub)
+        proved = value > 0
+        # Bounds of a scene made by tightening hold only where the property fails.
+        shown = torch.where(scene < len(self.relaxation), value, value.clamp(max=POSITIVE))
+        self.closed.scatter_reduce_(0, self.question[sub.task[proved]], shown[proved], "amin")
+        return proved
 
-    def walker(self, sub: Subproblems) -> ReducedWalker:
-        own = Columns.of(sub, torch.float32)
-        lines = Own(own.on, own.free, own.up, own.gap)
-        return ReducedWalker(self.quick, self.form[sub.task], self.start[sub.task], lines)
+    def _attack(self, points: Tensor, question: Tensor) -> None:
+        """Try minimisers of the relaxation on the network, and replay what violates the property there."""
+        outputs = self.relaxation.engine.quick(points)
+        worst = self.margin[question].worst(outputs.double())
+        for k in (worst <= 1e-5).nonzero()[:, 0].tolist():
+            self._try(points[k], int(question[k]))
 
-    def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
-        return trace.coeff[0], trace.entering[0]
+    def _try(self, point: Tensor, question: int) -> None:
+        """Replay one point [*shape] of the question's box."""
+        task = int((self.question == question).nonzero()[0])
+        self._falsify(self.relaxation.box[task : task + 1], point, question)
 
-    def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
-        own = Columns.of(sub, torch.float64)
-        coeff, const = self.coeff[sub.task], self.const[sub.task]
-        if sub.goal is not None:
-            weight = sub.theta[:, -1].double().clamp(min=0)
-            coeff, const = coeff * weight.unsqueeze(1), const * weight
-        return reduced_value(
-            self.reduced, coeff, const, own.low, own.up, own.gap, sub.pushes(torch.float64)
+    def _leaf(self, node: Nodes) -> None:
+        """The exact answer where every unstable neuron is fixed."""
+        task = int(node.task[0])
+        question = int(self.question[task])
+        relaxation = self.relaxation
+        sub = self._subproblems(node)
+        on, imposed = {}, {}
+        for v, ends in relaxation.pre.lower.items():
+            lower = ends[task]
+            sign = torch.zeros(lower.numel(), dtype=torch.int64)
+            if v in relaxation.index.neuron:
+                columns, neuron = relaxation.index.columns[v], relaxation.index.neuron[v][task]
+                # What tightening made stable is so only where the property fails: its sign is a constraint, too.
+                stable = torch.where(sub.lower[0, columns] >= 0, 1, -1)
+                fixed = torch.where(sub.sign[0, columns] == 0, stable, sub.sign[0, columns].long())
+                sign.scatter_(0, neuron, fixed)
+            imposed[v] = sign.reshape(lower.shape)
+            on[v] = torch.where(imposed[v] == 0, lower >= 0, imposed[v] > 0)
+        rows = (self.margin.clause == int(self.clause[task])).nonzero()[:, 0]
+        answer = decide_leaf(
+            relaxation.engine.exact,
+            relaxation.box[task : task + 1],
+            on,
+            imposed,
+            self.margin.matrix[question, rows],
+            self.margin.offset[question, rows],
         )
-
-
-def even(count: int, most: int) -> int:
-    """The size of the parts of ``count`` things that are equally large, and of ``most`` things at most."""
-    return -(-count // max(1, -(-count // most)))
+        self.used_leaf[question] = True
+        if answer.proved:
+            self.closed[question] = self.closed[question].clamp(max=POSITIVE)
+            return
+        self._try(answer.point, question)
+        if question not in self.points:
+            self.numeric[question] = True

@@ -26,11 +26,13 @@ from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
 from certiprune.core.rng import generator
 from certiprune.net.network import Network
-from certiprune.verify.bab import POSITIVE, Search, Settings
+from certiprune.verify.bab import Search, Settings
+from certiprune.verify.input_split import InputSearch, InputSettings, wide_inputs
 from certiprune.verify.memory import allowance, out_of_memory, smaller
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
 from certiprune.verify.relaxation import LayeredRelaxation, ReducedRelaxation, Relaxation
+from certiprune.verify.search import POSITIVE, AbstractSearch
 from certiprune.verify.witness import snap, violated
 
 Replay = Callable[[Tensor], Tensor]
@@ -46,6 +48,7 @@ class Cascade:
         tighten_steps: slope iterations for each neuron that CROWN leaves unstable.
         alpha_steps: slope iterations for each open clause at the root.
         search: branch and bound.
+        inputs: when to split inputs instead of ReLUs, and how.
     """
 
     group: int = 16
@@ -55,6 +58,7 @@ class Cascade:
     alpha_steps: int = 20
     rates: Rates = field(default_factory=lambda: Rates(alpha=0.25, momentum=0.7))
     search: Settings = field(default_factory=Settings)
+    inputs: InputSettings = field(default_factory=InputSettings)
 
 
 class _Group:
@@ -214,9 +218,13 @@ class _Group:
         return pre
 
     def branch(self, pre: PreActivation) -> Iterator[Outcome]:
-        """Branch and bound on what is left: reduced forms one question at a time, the others together."""
+        """Branch and bound on what is left: over few inputs, or over ReLUs (reduced forms one question at a time)."""
+        live = self.live.nonzero()[:, 0]
+        if self._few_inputs(pre[live]):
+            yield from self._follow(self._input_search(pre), live)
+            return
         together = []
-        for k in self.live.nonzero()[:, 0].tolist():
+        for k in live.tolist():
             if _reducible(self.engine, pre[slice(k, k + 1)]):
                 yield from self._search(torch.tensor([k]), pre, reduced=True)
             else:
@@ -259,6 +267,35 @@ class _Group:
             lambda x, k: self.replay(x, live[k]),
             self.how.search,
         )
+        scale = torch.full((len(live),), torch.inf, dtype=size.dtype).scatter_reduce(
+            0, question, size, "amin"
+        )
+        yield from self._follow(search, live, scale)
+
+    def _few_inputs(self, pre: PreActivation) -> bool:
+        """Whether splitting inputs is the quicker way for what is left."""
+        how = self.how.inputs
+        few = len(wide_inputs(self.problem.box[self.live])) <= how.inputs
+        return few and bool(pre.lower) and int(pre.counts().max()) >= how.unstable
+
+    def _input_search(self, pre: PreActivation) -> InputSearch:
+        """The search over the inputs of what is left."""
+        live = self.live.nonzero()[:, 0]
+        return InputSearch(
+            self.engine,
+            self.problem.box[live],
+            pre[live],
+            self._open_clauses()[live],
+            self.problem.margin[live],
+            self.budget,
+            self.seconds[live],
+            allowance(self.budget.memory) // 2,
+            lambda x, k: self.replay(x, live[k]),
+            self.how.inputs,
+        )
+
+    def _follow(self, search: AbstractSearch, live: Tensor, scale: Tensor | None = None) -> Iterator[Outcome]:
+        """Make outcomes of a search's decisions; its bounds, times the questions' ``scale``, are the rows' own."""
         for found in search:
             k = int(live[found.item])
             self.seconds[k] = found.seconds
@@ -267,7 +304,7 @@ class _Group:
                 self._decide(k, Verdict.FALSIFIED, point=found.point, nodes=found.nodes)
             elif found.proved:
                 searched = self._open_clauses()[k, self.problem.margin.clause]
-                least = float(size[question == found.item].min())
+                least = 1.0 if scale is None else float(scale[found.item])
                 self.lower[k] = torch.where(searched, max(found.lower * least, POSITIVE), self.lower[k])
                 self.certify(only=k, nodes=found.nodes)
             else:

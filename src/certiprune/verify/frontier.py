@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
+from typing import ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 
+class Batch:
+    """Open subproblems as a struct of arrays: a dataclass of tensors with one item for each subproblem.
+
+    Attributes:
+        task: [m] int64, what the subproblem is a part of.
+        bound: [m] float32, the best bound known for it or one of its ancestors.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field]]
+    task: Tensor
+    bound: Tensor
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def __getitem__(self, keep: Tensor | slice) -> Self:
+        return type(self)(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+    @classmethod
+    def join(cls, parts: list[Self]) -> Self:
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    @property
+    def bytes(self) -> int:
+        return sum(getattr(self, f.name).nbytes for f in fields(self))
+
+
 @dataclass
-class Nodes:
+class Nodes(Batch):
     """``m`` open subproblems, each still to be split.
 
     Attributes:
@@ -30,19 +58,15 @@ class Nodes:
     sign: Tensor
     column: Tensor
 
-    def __len__(self) -> int:
-        return len(self.task)
-
-    def __getitem__(self, keep: Tensor) -> Nodes:
-        return Nodes(*(getattr(self, f.name)[keep] for f in fields(self)))
-
     @staticmethod
-    def join(parts: list[Nodes]) -> Nodes:
-        return Nodes(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Nodes)))
+    def none(width: int) -> Nodes:
+        """No subproblems, of ``width`` columns."""
+        none = torch.zeros(0, dtype=torch.int64)
+        theta, sign = torch.zeros(0, width, dtype=torch.float16), torch.zeros(0, width, dtype=torch.int8)
+        return Nodes(none, none, none, torch.zeros(0), theta, sign, none)
 
-    @property
-    def bytes(self) -> int:
-        return sum(getattr(self, f.name).nbytes for f in fields(self))
+
+B = TypeVar("B", bound=Batch)
 
 
 class Scenes:
@@ -72,22 +96,15 @@ class Scenes:
         return new
 
 
-class Frontier:
-    """A pool of nodes from which batches are taken, fairly between questions and worst bound first in each."""
+class Frontier(Generic[B]):
+    """A pool of nodes from which batches are taken, fairly between questions and worst bound first in each.
 
-    def __init__(self, tasks: int, width: int):
-        self.tasks, self.width = tasks, width
-        none = torch.zeros(0, dtype=torch.int64)
-        self.nodes = Nodes(
-            none,
-            none,
-            none,
-            torch.zeros(0),
-            torch.zeros(0, width, dtype=torch.float16),
-            torch.zeros(0, width, dtype=torch.int8),
-            none,
-        )
-        self._new: list[Nodes] = []
+    ``nodes`` are the first ones; they may be none, and say what sort of nodes the pool holds.
+    """
+
+    def __init__(self, tasks: int, nodes: B):
+        self.tasks, self.nodes = tasks, nodes
+        self._new: list[B] = []
 
     def __len__(self) -> int:
         return len(self.nodes) + sum(len(p) for p in self._new)
@@ -96,14 +113,14 @@ class Frontier:
     def bytes(self) -> int:
         return self.nodes.bytes + sum(p.bytes for p in self._new)
 
-    def put(self, nodes: Nodes) -> None:
+    def put(self, nodes: B) -> None:
         """Add subproblems."""
         if len(nodes):
             self._new.append(nodes)
 
     def _settle(self) -> None:
         if self._new:
-            self.nodes = Nodes.join([self.nodes, *self._new])
+            self.nodes = type(self.nodes).join([self.nodes, *self._new])
             self._new = []
 
     def drop(self, tasks: Tensor) -> None:
@@ -124,7 +141,7 @@ class Frontier:
         out = torch.full((self.tasks,), torch.inf)
         return out.scatter_reduce(0, self.nodes.task, self.nodes.bound, "amin")
 
-    def take(self, count: int, turn: Tensor) -> Nodes:
+    def take(self, count: int, turn: Tensor) -> B:
         """Take out up to ``count`` nodes: tasks in the order of ``turn`` [tasks] (smallest first).
 
         Of a task the worst bounds come first, so that counterexamples are met early; while the pool is large the best

@@ -48,9 +48,10 @@ class Relaxation(ABC):
     pre: PreActivation
     index: Index
 
+    @property
     @abstractmethod
-    def batch(self) -> int:
-        """Subproblems that fit in the engine's memory at once."""
+    def numbers(self) -> int:
+        """Numbers that one subproblem takes, over all values."""
 
     @abstractmethod
     def walker(self, sub: Subproblems) -> Walker | ReducedWalker:
@@ -66,6 +67,17 @@ class Relaxation(ABC):
 
     def __len__(self) -> int:
         return len(self.box)
+
+    def batch(self) -> int:
+        """Subproblems that fit in the engine's memory at once."""
+        return max(1, self.engine.memory // (self.numbers * 48 + self.width * 80))
+
+    def part(self) -> int:
+        """Subproblems to bound at once: they fit in the memory, and their numbers stay near the processor.
+
+        More at once is no quicker, and the dozen tensors that an ascent holds are most of what a search takes.
+        """
+        return min(self.batch(), max(_FEW, _NEAR // self.numbers))
 
     @property
     def width(self) -> int:
@@ -99,7 +111,7 @@ class Relaxation(ABC):
 
         With ``sign_only`` it does not matter how far below 0 a bound is that is not positive.
         """
-        size = max(1, self.batch() // 2)
+        size = max(1, even(len(sub), min(self.part(), max(1, self.batch() // 2))))
         parts = [self._prove(sub[k : k + size], sign_only) for k in range(0, len(sub), size)]
         return torch.cat(parts) if parts else self.const[sub.task]
 
@@ -117,9 +129,7 @@ class LayeredRelaxation(Relaxation):
     quick_coeff: Tensor
 
     @staticmethod
-    def of(
-        engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation
-    ) -> LayeredRelaxation:
+    def of(engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation) -> LayeredRelaxation:
         """Prepare the tasks from sound pre-activation bounds of their boxes."""
         network = engine.exact
         way = plan(network, network.output)
@@ -135,15 +145,9 @@ class LayeredRelaxation(Relaxation):
         index = Index(columns, neuron)
         return LayeredRelaxation(engine, box, coeff, const, pre, index, way, around, coeff.float())
 
-    def batch(self) -> int:
-        return max(1, self.engine.memory // (self.way.numel(self.engine.exact) * 48 + self.width * 80))
-
-    def part(self) -> int:
-        """Subproblems to bound at once: they fit in the memory, and their numbers stay near the processor.
-
-        More at once is no quicker, and the dozen tensors that an ascent holds are most of what a search takes.
-        """
-        return min(self.batch(), max(_FEW, _NEAR // self.way.numel(self.engine.exact)))
+    @property
+    def numbers(self) -> int:
+        return self.way.numel(self.engine.exact)
 
     def walker(self, sub: Subproblems) -> Walker:
         own = Columns.of(sub, torch.float32)
@@ -160,7 +164,6 @@ class LayeredRelaxation(Relaxation):
         index = Index(self.index.columns, {v: t[sub.task] for v, t in self.index.neuron.items()})
         return Walker(self.engine.quick, self.around.quick_box, rows, seen, index)
 
-<<<<<<< HEAD
     def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
         c, z = [], []
         for v, neuron in self.index.neuron.items():
@@ -168,34 +171,6 @@ class LayeredRelaxation(Relaxation):
             c.append(trace.coeff[v].flatten(1).gather(1, index))
             z.append(trace.entering[v].flatten(1).gather(1, index))
         return (torch.cat(c, 1), torch.cat(z, 1)) if c else (sub.free, sub.free)
-=======
-    @staticmethod
-    def parameters(sub: Subproblems) -> Parameters:
-        """The subproblems' parameters; a stable column holds its slope, which nothing moves."""
-        theta = sub.theta.clone()
-        stable = (1 - sub.free) * (1 - sub.sign.abs())
-        width = sub.sign.shape[1]
-        theta[:, :width] = torch.lerp(theta[:, :width], (sub.lower >= 0).float(), stable)
-        return Parameters(theta, sub.sign, sub.free, sub.goal)
-
-    def ascend(self, sub: Subproblems, *, steps: int, rates: Rates, goal: float) -> Ascended:
-        """Raise the subproblems' bounds until they exceed ``goal``."""
-        return ascend(self.walker(sub), self.parameters(sub), steps=steps, rates=rates, goal=goal)
-
-    def quick_value(self, sub: Subproblems) -> Trace:
-        """The subproblems' bounds as they stand, in float32."""
-        walker = self.walker(sub)
-        return walker.walk(walker.set(self.parameters(sub)))
-
-    def prove(self, sub: Subproblems, *, sign_only: bool = True) -> Tensor:
-        """Rigorous lower bounds [m] (float64), by the trusted function.
-
-        In float32 where that is allowed; with ``sign_only`` again in float64 where rounding hides a positive bound.
-        """
-        size = max(1, even(len(sub), min(self.part(), max(1, self.batch() // 2))))
-        parts = [self._prove(sub[k : k + size], sign_only) for k in range(0, len(sub), size)]
-        return torch.cat(parts) if parts else self.const[sub.task]
->>>>>>> cli-scale
 
     def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
         # In float32 where that is allowed; again in float64 where rounding hides a positive bound.
@@ -235,7 +210,6 @@ class LayeredRelaxation(Relaxation):
         return dual_value(network, box, rows, seen, seen=True, pushes=pushes, sizes=sizes)
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True)
 class ReducedRelaxation(Relaxation):
     """Bounds by walks through the reduced form, for tasks about one box; proofs are in float64.
@@ -265,9 +239,9 @@ class ReducedRelaxation(Relaxation):
             engine, box, coeff, const, pre, index, reduced, quick, form.float(), start.float()
         )
 
-    def batch(self) -> int:
-        # Forms, coefficients and values; a dozen numbers for each neuron's lines and parameters.
-        return max(1, self.engine.memory // (self.form.shape[1] * 16 + self.width * 96))
+    @property
+    def numbers(self) -> int:
+        return self.form.shape[1]
 
     def walker(self, sub: Subproblems) -> ReducedWalker:
         own = Columns.of(sub, torch.float32)
@@ -283,11 +257,9 @@ class ReducedRelaxation(Relaxation):
         if sub.goal is not None:
             weight = sub.theta[:, -1].double().clamp(min=0)
             coeff, const = coeff * weight.unsqueeze(1), const * weight
-        return reduced_value(
-            self.reduced, coeff, const, own.low, own.up, own.gap, sub.pushes(torch.float64)
-        )
-=======
+        return reduced_value(self.reduced, coeff, const, own.low, own.up, own.gap, sub.pushes(torch.float64))
+
+
 def even(count: int, most: int) -> int:
     """The size of the parts of ``count`` things that are equally large, and of ``most`` things at most."""
     return -(-count // max(1, -(-count // most)))
->>>>>>> cli-scale

@@ -24,7 +24,7 @@ def nodes(task: list[int], bound: list[float], width: int = 2) -> Nodes:
 
 
 def test_every_node_comes_out_once() -> None:
-    frontier = Frontier(3, 2)
+    frontier = Frontier(3, Nodes.none(2))
     bounds = torch.rand(50, generator=torch.Generator().manual_seed(0)).tolist()
     frontier.put(nodes([k % 3 for k in range(30)], bounds[:30]))
     frontier.put(nodes([k % 3 for k in range(20)], bounds[30:]))
@@ -40,7 +40,7 @@ def test_every_node_comes_out_once() -> None:
 
 
 def test_the_question_that_has_used_least_comes_first_and_its_worst_bound_first() -> None:
-    frontier = Frontier(3, 2)
+    frontier = Frontier(3, Nodes.none(2))
     frontier.put(nodes([0, 1, 1, 2, 1], [-9.0, -1.0, -3.0, -8.0, -2.0]))
     taken = frontier.take(4, torch.tensor([2.0, 1.0, 3.0]))
     assert taken.task.tolist() == [1, 1, 1, 0]
@@ -49,7 +49,7 @@ def test_the_question_that_has_used_least_comes_first_and_its_worst_bound_first(
 
 
 def test_worst_bounds_and_dropping() -> None:
-    frontier = Frontier(3, 2)
+    frontier = Frontier(3, Nodes.none(2))
     frontier.put(nodes([0, 1, 1], [-1.0, -5.0, -2.0]))
     assert frontier.worst().tolist() == [-1.0, -5.0, torch.inf]
     full = frontier.bytes
@@ -61,14 +61,14 @@ def test_worst_bounds_and_dropping() -> None:
 
 
 def test_bounds_that_are_no_numbers_stay_open() -> None:
-    frontier = Frontier(1, 2)
+    frontier = Frontier(1, Nodes.none(2))
     frontier.put(nodes([0, 0], [float("nan"), -1.0]))
     assert frontier.open().tolist() == [2]
     assert len(frontier.take(5, torch.zeros(1))) == 2
 
 
 def test_a_frontier_without_columns() -> None:
-    frontier = Frontier(1, 0)
+    frontier = Frontier(1, Nodes.none(0))
     frontier.put(nodes([0], [-1.0], width=0))
     assert frontier.take(1, torch.zeros(1)).theta.shape == (1, 0)
 

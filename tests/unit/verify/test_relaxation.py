@@ -60,7 +60,9 @@ def test_each_task_equals_itself_alone() -> None:
     for k in range(3):
         with torch.no_grad():
             pre = preactivations(engine, box[slice(k, k + 1)])
-        alone = LayeredRelaxation.of(engine, box[slice(k, k + 1)], made.coeff[k : k + 1], made.const[k : k + 1], pre)
+        alone = LayeredRelaxation.of(
+            engine, box[slice(k, k + 1)], made.coeff[k : k + 1], made.const[k : k + 1], pre
+        )
         torch.testing.assert_close(alone.prove(alone.root()), together[k : k + 1], rtol=1e-4, atol=1e-4)
 
 
@@ -123,7 +125,9 @@ def test_memory_changes_only_the_batches() -> None:
     coeff = Source.of(1).normal(3, network.outputs)
     found = []
     for memory in (1, 1 << 30):
-        made = LayeredRelaxation.of(Engine.of(network, memory=memory), box, coeff, torch.zeros(3, dtype=F64), pre)
+        made = LayeredRelaxation.of(
+            Engine.of(network, memory=memory), box, coeff, torch.zeros(3, dtype=F64), pre
+        )
         assert made.batch() >= 1
         found.append(made.prove(made.root()))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
