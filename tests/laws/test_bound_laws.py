@@ -216,7 +216,8 @@ def test_the_ascent_follows_the_gradient_of_the_proved_value(seed: int) -> None:
     # What is not positive in float32 is worked out in float64, and only this is exact enough for differences.
     relaxation = replace(relaxation, const=relaxation.const - 1e3)
     walker, parameters = relaxation.walker(sub), sub.parameters()
-    gradient = walker.gradient(walker.walk(walker.set(parameters)), parameters)[0].double()
+    walker.set(parameters)
+    gradient = walker.gradient(walker.walk(), parameters)[0].double()
     moving = ((sub.free > 0) | (sub.sign != 0))[0].nonzero()[:, 0]
     if len(moving) == 0:
         return

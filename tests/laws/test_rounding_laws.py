@@ -16,7 +16,7 @@ from certiprune.net import Network
 from certiprune.net.build import Builder
 from certiprune.net.ops import Dense
 from certiprune.verify import Budget, Verdict, decide
-from certiprune.verify.relaxation import LayeredRelaxation, Relaxation
+from certiprune.verify.relaxation import LayeredRelaxation
 from helpers.networks import F64, Source, single
 from helpers.rational import Numbers, exact_values, fractions
 

@@ -11,6 +11,7 @@ Nothing here is trusted: what comes out are parameters, and ``dual_value`` says 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -102,25 +103,47 @@ class Trace:
     form: Tensor
 
 
-class Walker:
-    """Walks forms back and forth through the lines; ``lines`` are as the forms see them, and are written to."""
+class AbstractWalker(ABC):
+    """Walks ``m`` forms back and forth, and knows how their bounds change with the parameters."""
+
+    @abstractmethod
+    def narrow(self, keep: Tensor) -> None:
+        """Go on with the forms at ``keep`` only."""
+
+    @abstractmethod
+    def set(self, parameters: Parameters) -> None:
+        """Take the parameters' slopes, multipliers and goals for the walks to come."""
+
+    @abstractmethod
+    def walk(self) -> Trace:
+        """One walk back and one forward."""
+
+    @abstractmethod
+    def behind(self, trace: Trace) -> Tensor:
+        """The coefficients behind the neurons that carry a parameter, [m, k]."""
+
+    @abstractmethod
+    def gradient(self, trace: Trace, parameters: Parameters) -> Tensor:
+        """The gradient of the values with respect to each form's parameters, [m, k]."""
+
+
+class Walker(AbstractWalker):
+    """Walks through the whole network; ``lines`` are as the forms see them, and are written to."""
 
     def __init__(self, network: Network, box: Box, rows: Rows, lines: dict[int, Lines], index: Index):
         self.network, self.rows, self.index = network, rows, index
         self.low_end, self.high_end = rows.take(box.lower, 0), rows.take(box.upper, 0)
         self.lines = lines
+        self.pushes: dict[int, tuple[Tensor, Tensor]] = {}
         self.weight: Tensor | None = None
 
     def narrow(self, keep: Tensor) -> None:
-        """Go on with the forms at ``keep`` only."""
         self.rows = self.rows[keep]
         self.low_end, self.high_end = self.low_end[keep], self.high_end[keep]
         self.lines = {v: Lines(t.low[keep], t.up[keep], t.gap[keep]) for v, t in self.lines.items()}
         self.index = self.index[keep]
 
-    def set(self, parameters: Parameters) -> dict[int, tuple[Tensor, Tensor]]:
-        """Write the parameters into the lines; returns the multipliers' pushes by ReLU."""
-        pushes = {}
+    def set(self, parameters: Parameters) -> None:
         for v, here in self.lines.items():
             columns = self.index.columns[v]
             theta = parameters.theta[:, columns]
@@ -135,14 +158,12 @@ class Walker:
                 amount = -sign * theta
                 if parameters.goal is not None:
                     amount = amount + parameters.goal[:, columns]
-                pushes[v] = (neuron, amount)
+                self.pushes[v] = (neuron, amount)
         if parameters.goal is not None:
             self.weight = parameters.theta[:, -1]
-        return pushes
 
-    def walk(self, pushes: Mapping[int, tuple[Tensor, Tensor]]) -> Trace:
-        """One walk back and one forward."""
-        network, rows = self.network, self.rows
+    def walk(self) -> Trace:
+        network, rows, pushes = self.network, self.rows, self.pushes
         form = {rows.plan.start: rows.coeff if self.weight is None else rows.coeff * self.weight.unsqueeze(1)}
         slopes: dict[int, tuple[Tensor, Tensor]] = {}
         coeff: dict[int, Tensor] = {}
@@ -168,16 +189,15 @@ class Walker:
                 parts = rows.pull(network, v, c)
             for i, back in parts:
                 form[i] = form[i] + back if i in form else back
-        return self._forward(minimiser, slopes, coeff, pushes)
+        return self._forward(minimiser, slopes, coeff)
 
     def _forward(
         self,
         minimiser: Tensor,
         slopes: Mapping[int, tuple[Tensor, Tensor]],
         coeff: dict[int, Tensor],
-        pushes: Mapping[int, tuple[Tensor, Tensor]],
     ) -> Trace:
-        network, rows = self.network, self.rows
+        network, rows, pushes = self.network, self.rows, self.pushes
         values = {0: minimiser}
         entering: dict[int, Tensor] = {}
         extra = torch.zeros_like(rows.const)
@@ -202,7 +222,6 @@ class Walker:
         return Trace(coeff, entering, minimiser, value, own)
 
     def behind(self, trace: Trace) -> Tensor:
-        """The coefficients behind the neurons that carry a parameter, [m, k]."""
         parts = []
         for v in self.lines:
             c = trace.coeff[v].flatten(1)
@@ -210,7 +229,6 @@ class Walker:
         return torch.cat(parts, 1)
 
     def gradient(self, trace: Trace, parameters: Parameters) -> Tensor:
-        """The gradient of the values with respect to each form's parameters, [m, k]."""
         parts = []
         for v in self.lines:
             c, z = trace.coeff[v].flatten(1), trace.entering[v].flatten(1)
@@ -283,7 +301,7 @@ class Ascended:
 
 
 def ascend(
-    walker: Walker, parameters: Parameters, *, steps: int, rates: Rates, goal: float | Tensor
+    walker: AbstractWalker, parameters: Parameters, *, steps: int, rates: Rates, goal: float | Tensor
 ) -> Ascended:
     """Raise every form's bound until it exceeds ``goal`` or ``steps`` iterations are done.
 
@@ -299,7 +317,8 @@ def ascend(
     adam = Adam(current.theta, rates)
     trace: Trace | None = None
     for step in range(steps):
-        trace = walker.walk(walker.set(current))
+        walker.set(current)
+        trace = walker.walk()
         if step == 0 and current.sign is not None and current.goal is None:
             split = current.sign.abs()
             size = (walker.behind(trace).abs() * split).sum(1) / split.sum(1).clamp(min=1)

@@ -3,8 +3,8 @@
 There a ReLU that is off is 0 and one that is on is linear, so with z_l the inputs of the unstable neurons of ReLU l and
 h_l = relu(z_l), for every x of the box
     z_l = B_l x + sum_{k<l} A_lk h_k + c_l          outputs = D x + sum_k E_k h_k + f.
-Every row comes out of one walk back that stops at unstable neurons. The dual function of ``value.py`` becomes one matrix
-product a layer, over [x, h_1, h_2, ...], and costs what the unstable neurons cost, however large the network is.
+Every row comes out of one walk back that stops at unstable neurons. The dual function of ``value.py`` becomes one
+matrix product a layer, over [x, h_1, h_2, ...]: it costs what the unstable neurons cost, however large the network is.
 
 Rows are computed in float64. What rounding does to row j, whatever x in the box, is bounded by ``slack``_j exactly as
 in ``value.py``; with coefficients c over z_l the form loses at most |c| slack, which ``reduced_value`` subtracts.
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certiprune.bounds.interval import gamma
 from certiprune.bounds.intermediate import Engine
+from certiprune.bounds.interval import gamma
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.rows import Rows, neuron_rows
 from certiprune.bounds.value import UNDERFLOW, magnitudes, pulled_terms

@@ -6,14 +6,13 @@ layer's rows of a convolution are sparse: there the convolution itself is applie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from certiprune.bounds.intermediate import Engine
-from certiprune.bounds.optimise import Parameters, Trace, positive
+from certiprune.bounds.optimise import AbstractWalker, Parameters, Trace, positive
 from certiprune.bounds.reduced import Reduced
 from certiprune.net.network import Network
 from certiprune.net.ops import Affine, Relu
@@ -38,7 +37,7 @@ class Prefix:
 
     @staticmethod
     def of(network: Network, relu: int, neuron: Tensor) -> Prefix | None:
-        """The prefix in front of ``relu``, or None where it is no chain of affine operations or its matrix is cheaper."""
+        """What is in front of ``relu``; None where that is no chain of affine operations, or its matrix is cheaper."""
         chain, v = [], network.node(relu).inputs[0]
         while v != 0:
             node = network.node(v)
@@ -130,8 +129,8 @@ class Own:
         return Own(self.on[keep], self.free[keep], self.up[keep], self.gap[keep])
 
 
-class ReducedWalker:
-    """Walks ``m`` forms back and forth; the same interface as ``optimise.Walker``.
+class ReducedWalker(AbstractWalker):
+    """Walks ``m`` forms back and forth through the reduced form.
 
     Args:
         quick: the reduced form.
@@ -146,11 +145,9 @@ class ReducedWalker:
         self.weight: Tensor | None = None
 
     def narrow(self, keep: Tensor) -> None:
-        """Go on with the forms at ``keep`` only."""
         self.form, self.const, self.own = self.form[keep], self.const[keep], self.own[keep]
 
     def set(self, parameters: Parameters) -> None:
-        """Take the parameters' slopes, multipliers and goals."""
         width = self.quick.width
         theta = parameters.theta[:, :width]
         self.low = torch.addcmul(self.own.on, self.own.free, theta)
@@ -161,8 +158,7 @@ class ReducedWalker:
                 self.push += parameters.goal
         self.weight = parameters.theta[:, -1] if parameters.goal is not None else None
 
-    def walk(self, _: Mapping[int, tuple[Tensor, Tensor]] | None = None) -> Trace:
-        """One walk back and one forward."""
+    def walk(self) -> Trace:
         quick = self.quick
         inputs = len(quick.low_end)
         # Held in one block: coefficients on the way back, values on the way forward.
@@ -201,11 +197,9 @@ class ReducedWalker:
         return Trace({0: coeff}, {0: entering}, points, value, own)
 
     def behind(self, trace: Trace) -> Tensor:
-        """The coefficients behind the neurons that carry a parameter, [m, k]."""
         return trace.coeff[0]
 
     def gradient(self, trace: Trace, parameters: Parameters) -> Tensor:
-        """The gradient of the values with respect to each form's parameters, [m, k]."""
         z = trace.entering[0]
         total = trace.coeff[0].clamp(min=0).mul_(z).mul_(parameters.free)
         if parameters.sign is not None:

@@ -1,7 +1,8 @@
 """The relaxation of a group of tasks, prepared so that subproblems are bounded in one batch.
 
-``LayeredRelaxation`` walks through the whole network, for tasks about many boxes at once; ``ReducedRelaxation`` through the
-unstable neurons of one box (``bounds/reduced.py``). Both give the same values; the search does not know which it uses.
+``LayeredRelaxation`` walks through the whole network, for tasks about many boxes at once; ``ReducedRelaxation``
+through the unstable neurons of one box (``bounds/reduced.py``). Both give the same values; the search does not know
+which it uses.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.intermediate import Around, Engine
-from certiprune.bounds.optimise import Ascended, Index, Rates, Trace, Walker, ascend
+from certiprune.bounds.optimise import AbstractWalker, Ascended, Index, Rates, Trace, Walker, ascend
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.reduced import Reduced, reduced_value
 from certiprune.bounds.reduced_walker import Own, Quick, ReducedWalker
@@ -54,7 +55,7 @@ class Relaxation(ABC):
         """Numbers that one subproblem takes, over all values."""
 
     @abstractmethod
-    def walker(self, sub: Subproblems) -> Walker | ReducedWalker:
+    def walker(self, sub: Subproblems) -> AbstractWalker:
         """The subproblems' forms with their own lines (float32)."""
 
     @abstractmethod
@@ -104,7 +105,8 @@ class Relaxation(ABC):
     def quick_value(self, sub: Subproblems) -> Trace:
         """The subproblems' bounds as they stand, in float32."""
         walker = self.walker(sub)
-        return walker.walk(walker.set(sub.parameters()))
+        walker.set(sub.parameters())
+        return walker.walk()
 
     def prove(self, sub: Subproblems, *, sign_only: bool = True) -> Tensor:
         """Rigorous lower bounds [m] (float64), by the trusted functions.
@@ -248,10 +250,10 @@ class ReducedRelaxation(Relaxation):
         lines = Own(own.on, own.free, own.up, own.gap)
         return ReducedWalker(self.quick, self.form[sub.task], self.start[sub.task], lines)
 
-    def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
+    def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         return trace.coeff[0], trace.entering[0]
 
-    def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:
+    def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:  # noqa: ARG002
         own = Columns.of(sub, torch.float64)
         coeff, const = self.coeff[sub.task], self.const[sub.task]
         if sub.goal is not None:

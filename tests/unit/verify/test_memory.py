@@ -23,7 +23,7 @@ WEAK = Cascade(attack_steps=0, attack_restarts=0, tighten_steps=0, alpha_steps=0
 
 
 def asked(how: Cascade | None = None) -> dict[int, Any]:
-    network = random_network(11, 14)
+    network = random_network(11, 14, kind="residual_mlp")
     x = Source.of(1).uniform(5, *network.input_shape).float()
     labels = network(x.double()).argmax(1)
     return {outcome.index: outcome for outcome in verify(network, x, labels, eps=0.2, how=how)}
