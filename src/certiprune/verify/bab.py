@@ -19,7 +19,7 @@ from torch import Tensor
 from certiprune.bounds.optimise import Rates
 from certiprune.core.margin import Margin
 from certiprune.verify.branching.choose import choose, split
-from certiprune.verify.branching.scores import relaxation_cost
+from certiprune.verify.branching.scores import split_gain
 from certiprune.verify.frontier import Frontier, Nodes, Scenes
 from certiprune.verify.leaf import decide_leaf
 from certiprune.verify.problem import Budget
@@ -151,7 +151,7 @@ class Search(AbstractSearch):
         """Bound the deep neurons again under the nodes' splits, and the nodes with them."""
         s = self.settings
         sub = self._subproblems(nodes)
-        score = relaxation_cost(self.relaxation, sub, self.relaxation.quick_value(sub))
+        score = split_gain(self.relaxation, sub, self.relaxation.quick_value(sub))
         score[:, : self.shallow] = -1
         top = score.topk(min(s.refresh_neurons, score.shape[1]), dim=1).indices
         chosen = torch.zeros_like(score, dtype=torch.bool).scatter(1, top, True)

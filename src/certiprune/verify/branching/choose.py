@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.optimise import Trace
-from certiprune.verify.branching.scores import relaxation_cost
+from certiprune.verify.branching.scores import split_gain
 from certiprune.verify.relaxation import Relaxation
 from certiprune.verify.subproblem import Subproblems
 
@@ -20,7 +20,7 @@ def choose(relaxation: Relaxation, sub: Subproblems, trace: Trace, candidates: i
         trace: what their last bound saw.
         candidates: how many of the shortlist to try; with 1 the score alone decides.
     """
-    score = relaxation_cost(relaxation, sub, trace)
+    score = split_gain(relaxation, sub, trace)
     if score.shape[1] == 0:
         return torch.full_like(sub.task, -1)
     best, column = score.topk(min(candidates, score.shape[1]), dim=1)
@@ -34,7 +34,7 @@ def choose(relaxation: Relaxation, sub: Subproblems, trace: Trace, candidates: i
 
 
 def _children(relaxation: Relaxation, sub: Subproblems, column: Tensor, value: Tensor) -> Tensor:
-    """How good each candidate is, [m, candidates]: the bounds of its two children as they stand, cut off at 0."""
+    """How good each candidate is, [m, candidates]: the product of what its two children gain as they stand, up to 0."""
     m, k = column.shape
     many = sub[torch.arange(m).repeat_interleave(k * 2)]
     sign = torch.tensor([1.0, -1.0]).repeat(m * k).unsqueeze(1)
@@ -43,9 +43,10 @@ def _children(relaxation: Relaxation, sub: Subproblems, column: Tensor, value: T
     size = relaxation.batch()
     for at in range(0, len(children), size):
         parts.append(relaxation.quick_value(children[at : at + size]).value)
-    pair = torch.cat(parts).reshape(m, k, 2).clamp(max=0.0)
-    worse, better = pair.amin(2), pair.amax(2)
-    return worse + 0.1 * better - value.unsqueeze(1)
+    gain = torch.cat(parts).reshape(m, k, 2).clamp(max=0.0) - value.reshape(m, 1, 1)
+    # A child that gains nothing must not hide how good the other one is.
+    little = 0.1 * (-value).clamp(min=1e-6).reshape(m, 1, 1)
+    return (gain.clamp(min=0) + little).prod(2)
 
 
 def split(sub: Subproblems, column: Tensor, sign: Tensor) -> Subproblems:
