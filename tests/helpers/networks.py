@@ -155,6 +155,22 @@ def lowered(module: nn.Module, source: Source, shape: tuple[int, ...], mask: Mas
     return lower(module.eval(), shape=shape, mask=mask)
 
 
+def images(seed: int) -> Network:
+    """A convolutional network with windows of several kinds: strides, padding, sums, a scaling, an even kernel."""
+    source = Source.of(seed)
+    side = source.whole(6, 8)
+    b = Builder((2, side, side))
+    first = b.relu(b.emit(source.conv(2, 2, 3, 1, 1), 0))
+    shift = source.normal(*[(side,), (side, side), (2, 1, 1)][seed % 3])
+    bent = b.scale(first, 1.0 + source.uniform(2, 1, 1), shift)
+    total = b.add(b.emit(source.conv(2, 2, 3, 1, 1), first), bent)
+    second = b.relu(total) if seed % 2 else total
+    third = b.relu(b.emit(source.conv(2, 2, 2 + seed % 2, 2, 1), second))
+    fourth = b.relu(b.emit(source.conv(1, 2, 3, 1, 1), third))
+    flat = b.flatten(fourth)
+    return b.finish(b.emit(source.dense(2, b.shapes[flat][0]), flat))
+
+
 KINDS = {
     "mlp": mlp,
     "residual_mlp": residual_mlp,

@@ -20,12 +20,11 @@ from certiprune.core.box import Box
 from certiprune.core.margin import Margin
 from certiprune.core.rng import generator
 from certiprune.net import Network
-from certiprune.net.build import Builder
 from certiprune.verify.relaxation import LayeredRelaxation, Relaxation
 from certiprune.verify.subproblem import Subproblems
 from certiprune.verify.tighten import tighten
 from helpers.exact import by_enumeration, encode
-from helpers.networks import KINDS, Source, random_box, random_network, random_points
+from helpers.networks import KINDS, Source, images, random_box, random_network, random_points
 
 RATES = Rates()
 SEEDS = st.integers(0, 10_000)
@@ -34,22 +33,6 @@ F64 = torch.float64
 
 def examples(count: int) -> settings:
     return settings(max_examples=count, derandomize=True, deadline=None)
-
-
-def images(seed: int) -> Network:
-    """A convolutional network with windows of several kinds: strides, padding, sums, a scaling, an even kernel."""
-    source = Source.of(seed)
-    side = source.whole(6, 8)
-    b = Builder((2, side, side))
-    first = b.relu(b.emit(source.conv(2, 2, 3, 1, 1), 0))
-    shift = source.normal(*[(side,), (side, side), (2, 1, 1)][seed % 3])
-    bent = b.scale(first, 1.0 + source.uniform(2, 1, 1), shift)
-    total = b.add(b.emit(source.conv(2, 2, 3, 1, 1), first), bent)
-    second = b.relu(total) if seed % 2 else total
-    third = b.relu(b.emit(source.conv(2, 2, 2 + seed % 2, 2, 1), second))
-    fourth = b.relu(b.emit(source.conv(1, 2, 3, 1, 1), third))
-    flat = b.flatten(fourth)
-    return b.finish(b.emit(source.dense(2, b.shapes[flat][0]), flat))
 
 
 def entering(network: Network, x: Tensor) -> dict[int, Tensor]:

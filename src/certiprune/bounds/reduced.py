@@ -92,18 +92,25 @@ def walk_cost(pre: PreActivation, inputs: int) -> Tensor:
 def reduce(engine: Engine, box: Box, pre: PreActivation) -> Reduced:
     """The reduced form of one box (a ``Box`` of length 1), from sound bounds of every ReLU that the outputs need.
 
+    ReLUs that the outputs do not depend on are left out.
+
     Raises:
-        ValueError: a bound is not a number, so that a neuron is neither on, off nor unstable.
+        ValueError: there is not one box; or a bound is not a number, so that a neuron is neither on, off nor unstable.
     """
+    if len(box) != 1:
+        raise ValueError(f"a reduced form is about one box, not {len(box)}")
     builder = _Builder(engine, box, pre)
     network = engine.exact
+    needed = network.ancestors(network.output)
     layers: list[Layer] = []
-    for v in (v for v in network.relus if v in pre.lower):
+    for v in (v for v in network.relus if v in needed):
         builder.open(v)
-        if len(builder.neuron[v]):
-            layers.append(builder.layer(v, network.node(v).inputs[0], builder.neuron[v]))
+        neuron = builder.neuron[v]
+        if len(neuron):
+            layers.append(builder.layer(v, network.node(v).inputs[0], neuron, builder.columns[v]))
     outputs = torch.arange(network.outputs, device=box.lower.device)
-    out = builder.layer(network.output, network.output, outputs)
+    behind = slice(builder.width, builder.width + len(outputs))
+    out = builder.layer(network.output, network.output, outputs, behind)
     return Reduced(box, tuple(layers), out, builder.largest, torch.cat(builder.reach))
 
 
@@ -144,7 +151,7 @@ class _Builder:
         self.active.append(high)
         self.reach.append(torch.maximum(-low, high) - low)
 
-    def layer(self, relu: int, value: int, neuron: Tensor) -> Layer:
+    def layer(self, relu: int, value: int, neuron: Tensor, columns: slice) -> Layer:
         """The rows of entries ``neuron`` of ``value``, by walks back in parts that fit the memory."""
         network = self.engine.exact
         way = plan(network, value, windowed=True)
@@ -154,14 +161,13 @@ class _Builder:
             parts.append(self.rows(neuron_rows(way, network, torch.zeros_like(part), part, one)))
         matrix, const, slack = (torch.cat(t) for t in zip(*parts, strict=True))
         size = raised(matrix.abs()) @ raised(torch.cat(self.active)[: matrix.shape[1]]) + const.abs()
-        end = self.columns[relu] if relu in self.columns else slice(self.width, self.width + len(neuron))
-        return Layer(relu, neuron, end, matrix, const, slack, size)
+        return Layer(relu, neuron, columns, matrix, const, slack, size)
 
     def rows(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """Forms as affine functions of the input and of unstable neurons, with a bound on their rounding errors."""
         network = self.engine.exact
         inputs = len(self.largest)
-        seen = [v for v in self.columns if v in rows.plan.windows and v != rows.plan.start]
+        seen = [v for v in self.columns if v in rows.plan.windows]
         matrix = rows.coeff.new_zeros(
             len(rows), inputs + max((self.columns[v].stop for v in seen), default=0)
         )
@@ -228,7 +234,9 @@ def reduced_value(
     k = gamma(longest, torch.float64)
     form = coeff @ reduced.out.matrix
     total = coeff @ reduced.out.const + const
-    error = coeff.abs() @ (reduced.out.slack + k * reduced.out.size) + k * const.abs() + UNDERFLOW
+    error = (
+        (coeff.abs() + UNDERFLOW) @ (reduced.out.slack + k * reduced.out.size) + k * const.abs() + UNDERFLOW
+    )
     for layer in reversed(reduced.layers):
         at = layer.columns
         c, pushed = form[:, inputs + at.start : inputs + at.stop], push[:, at]
@@ -245,5 +253,6 @@ def reduced_value(
         total + c.clamp(min=0) @ reduced.box.lower.flatten() + c.clamp(max=0) @ reduced.box.upper.flatten()
     )
     error = error + k * ((c.abs() + UNDERFLOW) @ reduced.largest)
-    # A sum that overflowed proves nothing.
-    return torch.where(total.isfinite(), total - 2 * error, -torch.inf)
+    value = total - 2 * error
+    # What overflowed, be it the sum or the allowance, proves nothing.
+    return torch.where(value.isfinite(), value, -torch.inf)
