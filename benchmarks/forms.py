@@ -5,8 +5,10 @@ forms, and the time of one ascent iteration for each subproblem; then a table ov
 same subproblems (the root's hardest row under random splits); repetitions take turns, so that a busy machine slows both
 alike.
 
-"Break-even" is the ratio of multiply-adds (reduced / network) below which the reduced form is quicker, if the time of
-each form is proportional to its multiply-adds: the cascade's rule is good where it holds one number for all networks.
+"Break-even" is the ratio of multiply-adds (the reduced form's matrices to a pass through the network) below which
+the reduced form is quicker, if each form's time goes with its multiply-adds. "With neurons" is the same for what the
+reduced walk really multiplies, to the network's multiply-adds and ``--neuron`` for each of its neurons. A rule for
+choosing is good where its break-even is the same number for all networks.
 
     python benchmarks/forms.py runs/magnitude/*/model.safetensors --images images.npz --eps 0.1
     python benchmarks/forms.py shared/benchmarks/*/model.onnx
@@ -18,8 +20,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import geometric_mean, median
 
@@ -29,9 +30,11 @@ import certiprune
 from certiprune.bounds.intermediate import Engine, preactivations
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.reduced import reduce, walk_cost
+from certiprune.bounds.reduced_walker import Quick
 from certiprune.cli import images as image_file
 from certiprune.core.box import Box
 from certiprune.core.rng import generator
+from certiprune.net.ops import Affine
 from certiprune.verify import Cascade, Problem
 from certiprune.verify.bab import Settings
 from certiprune.verify.branching.choose import split
@@ -42,38 +45,8 @@ from certiprune.verify.subproblem import Subproblems
 HOW, SEARCH = Cascade(), Settings()
 
 
-@dataclass(frozen=True)
-class Case:
-    """One box of one network, with bounds as the search gets them, and the row that is hardest to prove."""
-
-    name: str
-    index: int
-    engine: Engine
-    pre: PreActivation
-    tasks: LayeredRelaxation
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds for each subproblem, of one ascent iteration and of one proof, in both forms.
-
-    Attributes:
-        difference: between the two forms' values, relative where they are above 1.
-    """
-
-    layered: float
-    reduced: float
-    layered_proof: float
-    reduced_proof: float
-    difference: float
-
-
-def name_of(path: Path) -> str:
-    return path.parent.name if path.stem == "model" else f"{path.parent.name}/{path.stem}"
-
-
-def cases(path: Path, options: argparse.Namespace) -> Iterator[Case]:
-    """The first images of one model that are neither misclassified nor proved at the root."""
+def cases(path: Path, options: argparse.Namespace) -> Iterator[tuple[int, LayeredRelaxation]]:
+    """The first images of one model that are neither misclassified nor proved at the root, with their hardest row."""
     network, _ = certiprune.compact(certiprune.read(path)[0])
     engine = Engine.of(network)
     images = image_file.read(options.images or path.parent / "images.npz")
@@ -90,7 +63,7 @@ def cases(path: Path, options: argparse.Namespace) -> Iterator[Case]:
         tasks = hardest(engine, problem, pre)
         if tasks is not None:
             found += 1
-            yield Case(name_of(path), k, engine, pre, tasks)
+            yield k, tasks
 
 
 def hardest(engine: Engine, problem: Problem, pre: PreActivation) -> LayeredRelaxation | None:
@@ -119,17 +92,12 @@ def subproblems(relaxation: Relaxation, batch: int, depth: int) -> Subproblems:
 
 def measure(
     layered: Relaxation, reduced: Relaxation, sub: Subproblems, options: argparse.Namespace
-) -> Timing:
-    """The median of repetitions, the two forms in turn."""
-
-    def ascent(form: Relaxation) -> Callable[[], object]:
-        return lambda: form.ascend(sub, steps=SEARCH.steps, rates=SEARCH.rates, goal=torch.inf)
-
-    def proof(form: Relaxation) -> Callable[[], object]:
-        # A bound that is proved needs no second look in float64; random subproblems' would.
-        return lambda: form.prove(sub, sign_only=False)
-
-    jobs = [ascent(layered), ascent(reduced), proof(layered), proof(reduced)]
+) -> tuple[list[float], float]:
+    """Median seconds for each subproblem (an ascent in both forms, a proof in both), and how far the values differ."""
+    forms = (layered, reduced)
+    # Proofs by ``sign_only`` would look again, in float64, at these random subproblems, which are not proved.
+    jobs = [lambda f=f: f.ascend(sub, steps=SEARCH.steps, rates=SEARCH.rates, goal=torch.inf) for f in forms]
+    jobs += [lambda f=f: f.prove(sub, sign_only=False) for f in forms]
     taken: list[list[float]] = [[] for _ in jobs]
     begin = time.perf_counter()
     for turn in range(options.repeat + 1):
@@ -140,76 +108,84 @@ def measure(
                 seconds.append(time.perf_counter() - start)
         if turn and time.perf_counter() - begin > options.seconds:
             break
-    one, other = (form.quick_value(sub).value for form in (layered, reduced))
+    one, other = (form.quick_value(sub).value for form in forms)
     difference = float(((one - other).abs() / one.abs().clamp(min=1)).max())
-    times = [median(seconds) / len(sub) for seconds in taken]
-    return Timing(times[0] / SEARCH.steps, times[1] / SEARCH.steps, *times[2:], difference)
+    return [median(seconds) / len(sub) for seconds in taken], difference
+
+
+def walked(quick: Quick) -> int:
+    """Multiply-adds of one walk as it is made: with the first layer's convolution instead of its matrix or not."""
+    total = sum(step.matrix.numel() for step in quick.steps)
+    if quick.prefix is None:
+        return total
+    network = quick.prefix.network
+    parts = ((node.op, network.shapes[node.inputs[0]]) for node in map(network.node, quick.prefix.way))
+    first = sum(op.cost(shape) for op, shape in parts if isinstance(op, Affine))
+    return total - quick.steps[0].matrix.numel() + first
 
 
 HEAD = (
-    "| network | image | unstable neurons | multiply-adds, network | reduced | ratio | rule | made in s | batch "
-    "| ms an iteration, network | reduced | subproblems/s, network | reduced | quicker | proof quicker | break-even "
-    "| values differ by |"
+    "| network | image | unstable neurons | multiply-adds, network | neurons | matrices | as walked | rule | made in s "
+    "| batch | network: ms an iteration | subproblems/s | reduced: ms an iteration | subproblems/s | quicker "
+    "| proof quicker | break-even | with neurons | values differ by |"
 )
 
 
-def tell(case: Case, options: argparse.Namespace, even: dict[int, list[float]]) -> str:
-    """Print one image's rows and add to ``even``, by batch size; returns its part of the summary."""
-    counts = [int(case.pre.unstable(v).sum()) for v in case.pre.lower]
-    network, walk = case.engine.exact.cost(), int(walk_cost(case.pre, case.tasks.box.lower.numel()))
-    rule = "reduced" if _reducible(case.engine, case.pre) else "network"
-    start = f"| {case.name} | {case.index} | {'+'.join(map(str, counts))} = {sum(counts)} | {network:,} | {walk:,} "
-    start += f"| {walk / network:.2f} | {rule} "
-    if walk > options.most:
-        print(f"{start}| too large" + " |" * 10, flush=True)
-        return rule
+def tell(name: str, t: LayeredRelaxation, options: argparse.Namespace) -> Iterator[tuple[int, float, float]]:
+    """Print one image's rows; gives each batch size and both kinds of break-even."""
+    counts = [int(t.pre.unstable(v).sum()) for v in t.pre.lower]
+    network, neurons = t.engine.exact.cost(), t.engine.exact.neurons
+    entries = int(walk_cost(t.pre, t.box.lower.numel()))
+    rule = "reduced" if _reducible(t.engine, t.pre) else "network"
+    start = (
+        f"| {name} | {'+'.join(map(str, counts))} = {sum(counts)} | {network:,} | {neurons:,} | {entries:,} "
+    )
+    if entries > options.most:
+        print(f"{start}| | {rule} | too large" + " |" * 11, flush=True)
+        return
     begin = time.perf_counter()
-    form, t = reduce(case.engine, case.tasks.box, case.pre), case.tasks
+    form = reduce(t.engine, t.box, t.pre)
     reduced = ReducedRelaxation.of(t.engine, t.box, t.coeff, t.const, t.pre, form)
-    start += f"| {time.perf_counter() - begin:.2f} "
+    walk = walked(reduced.quick)
+    start += f"| {walk:,} | {rule} | {time.perf_counter() - begin:.2f} "
     for batch in options.batch:
-        m = measure(t, reduced, subproblems(t, batch, options.depth), options)
-        even[batch].append(m.layered / m.reduced * walk / network)
-        rate, other = (1 / (SEARCH.steps * seconds) for seconds in (m.layered, m.reduced))
-        print(
-            f"{start}| {batch} | {1e3 * m.layered:.3f} | {1e3 * m.reduced:.3f} | {rate:,.0f} | {other:,.0f} "
-            f"| {m.layered / m.reduced:.2f} | {m.layered_proof / m.reduced_proof:.2f} | {even[batch][-1]:.2f} "
-            f"| {m.difference:.0e} |",
-            flush=True,
-        )
-    return rule
+        seconds, difference = measure(t, reduced, subproblems(t, batch, options.depth), options)
+        quicker, proof = seconds[0] / seconds[1], seconds[2] / seconds[3]
+        even = quicker * entries / network, quicker * walk / (network + options.neuron * neurons)
+        cells = (f"{1e3 * ascent / SEARCH.steps:.3f} | {1 / ascent:,.0f}" for ascent in seconds[:2])
+        cells = f"{batch} | {' | '.join(cells)} | {quicker:.2f} | {proof:.2f} | {even[0]:.2f} | {even[1]:.2f}"
+        print(f"{start}| {cells} | {difference:.0e} |", flush=True)
+        yield batch, *even
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", type=Path, nargs="+", help="checkpoints or ONNX files")
-    parser.add_argument("--images", type=Path, help="an npz file for all models")
-    parser.add_argument("--eps", type=float, help="instead of the file's own")
-    parser.add_argument("--count", type=int, default=3, help="images a model")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16, 128], help="subproblems at once")
-    parser.add_argument("--depth", type=int, default=8, help="splits of each subproblem")
-    parser.add_argument("--repeat", type=int, default=9, help="repetitions of each measurement")
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="stop repeating a measurement after these"
-    )
-    parser.add_argument("--crown", action="store_true", help="leave out the optimised neuron bounds")
-    parser.add_argument("--most", type=float, default=1e8, help="largest reduced form, in matrix entries")
-    parser.add_argument("--threads", type=int, default=1)
+    add = parser.add_argument
+    add("models", type=Path, nargs="+", help="checkpoints or ONNX files")
+    add("--images", type=Path, help="an npz file for all models")
+    add("--eps", type=float, help="instead of the file's own")
+    add("--count", type=int, default=3, help="images a model")
+    add("--batch", type=int, nargs="+", default=[1, 16, 128], help="subproblems at once")
+    add("--depth", type=int, default=8, help="splits of each subproblem")
+    add("--repeat", type=int, default=9, help="repetitions of each measurement")
+    add("--seconds", type=float, default=10.0, help="stop repeating a measurement after these")
+    add("--crown", action="store_true", help="leave out the optimised neuron bounds")
+    add("--neuron", type=float, default=100, help="multiply-adds that a neuron is worth")
+    add("--most", type=float, default=1e8, help="largest reduced form, in matrix entries")
+    add("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
     print(HEAD + "\n" + "|---" * (HEAD.count("|") - 1) + "|")
-    summary = ["| network | images | rule |" + "".join(f" break-even, {b} |" for b in options.batch)]
-    summary.append("|---" * (3 + len(options.batch)) + "|")
+    summary = ["| network |" + "".join(f" break-even, batch {b} | with neurons |" for b in options.batch)]
+    summary.append("|---" * (1 + 2 * len(options.batch)) + "|")
     for path in options.models:
-        even: dict[int, list[float]] = {batch: [] for batch in options.batch}
-        with torch.no_grad():
-            rules = [tell(case, options, even) for case in cases(path, options)]
-        means = (f" {geometric_mean(r):.2f} |" if r else " |" for r in even.values())
-        summary.append(
-            f"| {name_of(path)} | {len(rules)} | {', '.join(sorted(set(rules)))} |" + "".join(means)
-        )
+        name = path.parent.name if path.stem == "model" else f"{path.parent.name}/{path.stem}"
+        rows = [row for k, tasks in cases(path, options) for row in tell(f"{name} | {k}", tasks, options)]
+        kinds = [[row[kind] for row in rows if row[0] == batch] for batch in options.batch for kind in (1, 2)]
+        summary.append(f"| {name} |" + "".join(f" {geometric_mean(kind):.2f} |" for kind in kinds if kind))
     print("", *summary, sep="\n")
 
 

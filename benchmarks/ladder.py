@@ -1,8 +1,9 @@
 """What verification costs along a pruning ladder: the same images on each round's network.
 
-It takes checkpoints in the order of the ladder, or the folder of a run of ``certiprune run``, whose networks and test
-images it reads. For each round it prints one row: the weights that are left, the accuracy on these images, multiply-adds
-before and after ``compact``, unstable neurons under CROWN's bounds, verdicts, and time and subproblems for each image.
+It takes checkpoints in the order of the ladder, or the folder of a run of ``certiprune run``, whose networks it reads.
+For each round it prints one row: the weights that are left, the accuracy on these images, the
+multiply-adds before and after ``compact``, the unstable neurons under CROWN's bounds (mean), verdicts, and seconds and
+subproblems for each image (means; an image that is not decided costs what it was given).
 "Reduced" counts the images that branch and bound took in their reduced form, of those that it was needed for.
 
     python benchmarks/ladder.py 0.safetensors 1.safetensors 2.safetensors --images images.npz --eps 0.05
