@@ -12,6 +12,7 @@ in ``value.py``; with coefficients c over z_l the form loses at most |c| slack, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -78,15 +79,29 @@ class Reduced:
         return self.out.columns.start
 
 
-def walk_cost(pre: PreActivation, inputs: int) -> Tensor:
-    """Multiply-adds [n] of one walk through each box's reduced form, known before it is made."""
+# How many multiply-adds of a matrix product take as long as one of a convolution of few channels.
+CONVOLUTION = 4
+
+
+def walk_cost(pre: PreActivation, inputs: int, first: float = math.inf) -> Tensor:
+    """Multiply-adds [n] of one walk through each box's reduced form, known before it is made.
+
+    Args:
+        pre: bounds of n boxes.
+        inputs: how many numbers an input has.
+        first: what the operations in front of the first ReLU cost, which may take its matrix's place.
+    """
     total = seen = None
     for v in pre.lower:
-        here = pre.unstable(v).flatten(1).sum(1).cpu()
-        seen = torch.full_like(here, inputs) if seen is None else seen
-        total = here * seen if total is None else total + here * seen
+        here = pre.unstable(v).flatten(1).sum(1).cpu().double()
+        if total is None or seen is None:
+            dense = here * inputs
+            total = torch.where(dense >= CONVOLUTION * first, first, dense)
+            seen = torch.full_like(here, inputs)
+        else:
+            total = total + here * seen
         seen = seen + here
-    return torch.zeros(1, dtype=torch.int64) if total is None else total
+    return torch.zeros(1, dtype=torch.float64) if total is None else total
 
 
 def reduce(engine: Engine, box: Box, pre: PreActivation) -> Reduced:

@@ -6,6 +6,7 @@ layer's rows of a convolution are sparse: there the convolution itself is applie
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +14,9 @@ from torch import Tensor
 
 from certiprune.bounds.intermediate import Engine
 from certiprune.bounds.optimise import AbstractWalker, Parameters, Trace, positive
-from certiprune.bounds.reduced import Reduced
+from certiprune.bounds.reduced import CONVOLUTION, Reduced
 from certiprune.net.network import Network
 from certiprune.net.ops import Affine, Relu
-
-# How many multiply-adds of a matrix product take as long as one of a convolution of few channels.
-_CONVOLUTION = 4
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,11 @@ class Prefix:
     @staticmethod
     def of(network: Network, relu: int, neuron: Tensor) -> Prefix | None:
         """What is in front of ``relu``; None where that is no chain of affine operations, or its matrix is cheaper."""
-        chain, v = [], network.node(relu).inputs[0]
-        while v != 0:
-            node = network.node(v)
-            if not isinstance(node.op, Affine):
-                return None
-            chain.append(v)
-            v = node.inputs[0]
-        cost = sum(_cost(network, v) for v in chain)
-        inputs = int(torch.tensor(network.input_shape).prod())
-        if not chain or cost * _CONVOLUTION > len(neuron) * inputs:
+        chain = _chain(network, relu)
+        inputs = math.prod(network.input_shape)
+        if not chain or _cost(network, chain) * CONVOLUTION > len(neuron) * inputs:
             return None
-        return Prefix(network, tuple(chain[::-1]), neuron)
+        return Prefix(network, chain, neuron)
 
     def linear(self, x: Tensor) -> Tensor:
         """The entries [m, k] without constants, at inputs [m, inputs]."""
@@ -63,7 +54,7 @@ class Prefix:
     def pull(self, c: Tensor) -> Tensor:
         """Coefficients [m, inputs] over the input from ``c`` [m, k] over the entries."""
         shape = self.network.shapes[self.way[-1]]
-        back = c.new_zeros(len(c), int(torch.tensor(shape).prod())).index_copy_(1, self.neuron, c)
+        back = c.new_zeros(len(c), math.prod(shape)).index_copy_(1, self.neuron, c)
         back = back.reshape(len(c), *shape)
         for v in reversed(self.way):
             op = self.network.node(v).op
@@ -72,9 +63,27 @@ class Prefix:
         return back.flatten(1)
 
 
-def _cost(network: Network, value: int) -> int:
-    node = network.node(value)
-    return node.op.cost(network.shapes[node.inputs[0]]) if isinstance(node.op, Affine) else 0
+def _chain(network: Network, relu: int) -> tuple[int, ...]:
+    """The values from the input to what enters ``relu``, if each is an affine map of the one before; else none."""
+    chain, v = [], network.node(relu).inputs[0]
+    while v != 0:
+        node = network.node(v)
+        if not isinstance(node.op, Affine):
+            return ()
+        chain.append(v)
+        v = node.inputs[0]
+    return tuple(chain[::-1])
+
+
+def _cost(network: Network, chain: tuple[int, ...]) -> int:
+    nodes = [network.node(v) for v in chain]
+    return sum(n.op.cost(network.shapes[n.inputs[0]]) for n in nodes if isinstance(n.op, Affine))
+
+
+def prefix_cost(network: Network) -> float:
+    """Multiply-adds of what ``Prefix`` applies in front of the first ReLU; infinite where it cannot."""
+    chain = _chain(network, network.relus[0]) if network.relus else ()
+    return _cost(network, chain) if chain else math.inf
 
 
 @dataclass(frozen=True)

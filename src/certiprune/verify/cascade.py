@@ -22,6 +22,7 @@ from certiprune.bounds.interval import gamma, interval
 from certiprune.bounds.optimise import Rates
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.reduced import reduce, walk_cost
+from certiprune.bounds.reduced_walker import prefix_cost
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
 from certiprune.core.rng import generator
@@ -388,8 +389,9 @@ class _Group:
         return time.perf_counter() + float(left.sum())
 
 
-# How many multiply-adds of the reduced form's matrix products take as long as one of a walk through the network.
-_MATRIX = 4
+# The forms take equally long where the reduced one's multiply-adds are the network's and so many for each neuron,
+# whose lines and values a walk through the network writes and reads (``benchmarks/forms.py`` measures it).
+_NEURON = 100
 
 
 def _reducible(engine: Engine, pre: PreActivation) -> bool:
@@ -397,8 +399,9 @@ def _reducible(engine: Engine, pre: PreActivation) -> bool:
     ends = [*pre.lower.values(), *pre.upper.values()]
     if any(not bool(t.isfinite().all()) for t in ends):
         return False
-    inputs = math.prod(engine.exact.input_shape)
-    return int(walk_cost(pre, inputs)) < _MATRIX * engine.exact.cost()
+    network = engine.exact
+    reduced = int(walk_cost(pre, math.prod(network.input_shape), prefix_cost(network)))
+    return reduced < network.cost() + _NEURON * network.neurons
 
 
 def _put(pre: PreActivation, index: Tensor, better: PreActivation) -> PreActivation:
