@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from certiprune.bounds import Engine, PreActivation, preactivations
+from certiprune.bounds import PreActivation
 from certiprune.bounds import reduced_walker as walks
 from certiprune.bounds.optimise import Rates, Trace
 from certiprune.bounds.reduced import Layer, Reduced, reduce
-from certiprune.bounds.reduced_walker import Prefix, Quick
+from certiprune.bounds.reduced_walker import Prefix
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
 from certiprune.net import Network

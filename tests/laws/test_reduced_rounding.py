@@ -1,4 +1,4 @@
-"""The reduced form against rational arithmetic: what rounds a row is in its slack, what rounds a bound is subtracted."""
+"""The reduced form against rational arithmetic: a row's rounding is in its slack, a bound's is subtracted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from certiprune.bounds import Engine, PreActivation, preactivations
+from certiprune.bounds import Engine, preactivations
 from certiprune.bounds.reduced import Layer, Reduced, reduce, reduced_value
 from certiprune.core.box import Box
 from certiprune.net import Network
