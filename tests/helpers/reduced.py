@@ -12,10 +12,10 @@ from certiprune.bounds.reduced import Reduced, reduce
 from certiprune.core.box import Box
 from certiprune.net import Network
 from certiprune.net.build import Builder
-from certiprune.net.ops import Conv, Permute, Scale, Select
+from certiprune.net.ops import Conv, Permute, Select
 from certiprune.verify.relaxation import LayeredRelaxation, ReducedRelaxation
 from certiprune.verify.subproblem import Subproblems
-from helpers.networks import F64, KINDS, Source, images, random_box
+from helpers.networks import KINDS, Source, images, random_box
 
 
 def mixed(source: Source, seed: int) -> Network:

@@ -1,4 +1,4 @@
-"""The reduced form against rational arithmetic: what rounds a row is in its slack, what rounds a bound is subtracted."""
+"""The reduced form against rational arithmetic: rows are within their slack, and bounds below what they bound."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from certiprune.bounds import Engine, PreActivation, preactivations
+from certiprune.bounds import Engine, preactivations
 from certiprune.bounds.reduced import Layer, Reduced, reduce, reduced_value
 from certiprune.core.box import Box
 from certiprune.net import Network
@@ -64,7 +64,9 @@ def test_slack_covers_what_rounding_does_to_a_row() -> None:
                     assert all(far <= slack for far, slack in errors)
                     moved += sum(far > 0 for far, _ in errors)
             # It must not be so much that proofs suffer.
-            assert all(bool((layer.slack <= 1e-11 * (1 + layer.size)).all()) for layer in (*form.layers, form.out))
+            assert all(
+                bool((layer.slack <= 1e-11 * (1 + layer.size)).all()) for layer in (*form.layers, form.out)
+            )
     assert moved >= 40
 
 
@@ -143,7 +145,10 @@ def by_hand(low: Tensor, high: Tensor, *rows: tuple[Tensor, Tensor]) -> Reduced:
         at += len(const)
         # Ends of what enters, and of what either line makes of it.
         width = matrix.shape[1]
-        z = [matrix.clamp(min=0) @ s[:width] + matrix.clamp(max=0) @ t[:width] + const for s, t in ((a, b), (b, a))]
+        z = [
+            matrix.clamp(min=0) @ s[:width] + matrix.clamp(max=0) @ t[:width] + const
+            for s, t in ((a, b), (b, a))
+        ]
         if number + 1 < len(rows):
             reach.append(torch.maximum(z[0].abs(), z[1].abs()) - z[0].clamp(max=0))
         a, b = torch.cat([a, z[0]]), torch.cat([b, z[1].clamp(min=0)])
@@ -187,7 +192,9 @@ def cancelling_rows(source: Source) -> Question:
     const = -weight @ low
     out = source.normal(1, k).abs()
     out[:, 1::2] = out[:, ::2]
-    form = by_hand(low, high, (weight, const), (torch.cat([torch.zeros(1, n, dtype=F64), out], 1), tensor(0.0)))
+    form = by_hand(
+        low, high, (weight, const), (torch.cat([torch.zeros(1, n, dtype=F64), out], 1), tensor(0.0))
+    )
     one = torch.ones(k, dtype=F64)
     return form, [tensor(1.0), tensor(0.0), 0.7 * one, one, 0 * one, 0 * one]
 
@@ -215,7 +222,9 @@ def cancelling_pushes(source: Source) -> Question:
     # The last place of each product is lost; some pushes are the next number below.
     push = torch.where(source.uniform(k) < 0.5, torch.nextafter(push, push * 2), push)
     zero = torch.zeros(k, dtype=F64)
-    form = by_hand(low, high, (weight, zero), (torch.cat([torch.zeros(1, 1, dtype=F64), out], 1), tensor(0.0)))
+    form = by_hand(
+        low, high, (weight, zero), (torch.cat([torch.zeros(1, 1, dtype=F64), out], 1), tensor(0.0))
+    )
     # What really comes out of them is small.
     form = replace(form, out=replace(form.out, size=out @ weight[:, 0]))
     return form, [tensor(1.0), tensor(0.0), slope, 1e-9 * torch.ones(k, dtype=F64), zero + 1.0, push]
@@ -232,7 +241,9 @@ ALLOWED = {
     ("make", "needed"),
     [(cancelling_rows, "size"), (cancelling_outputs, "outputs"), (cancelling_pushes, "reach")],
 )
-def test_no_bound_is_above_the_exact_dual_value_but_without_each_allowance_some_are(make, needed: str) -> None:  # type: ignore[no-untyped-def]
+def test_no_bound_is_above_the_exact_dual_value_but_without_each_allowance_some_are(
+    make, needed: str
+) -> None:  # type: ignore[no-untyped-def]
     fooled = 0
     for seed in range(40):
         form, question = make(Source.of(seed))
@@ -252,7 +263,9 @@ def test_random_forms_are_within_rounding_of_the_exact_dual_value(seed: int) -> 
     rows, width = [], n
     for number, k in enumerate(sizes):
         seen = width if number != 1 else n
-        rows.append((scale ** (number == 0) * source.normal(k, seen), scale ** (number == 0) * source.normal(k)))
+        rows.append(
+            (scale ** (number == 0) * source.normal(k, seen), scale ** (number == 0) * source.normal(k))
+        )
         width += k
     low = source.normal(n)
     form = by_hand(low, low + source.uniform(n), *rows)
@@ -294,10 +307,21 @@ def test_a_weight_that_underflows_times_a_multiplier_is_not_forgotten() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_bound_holds_for_all_rows_within_their_slack(seed: int) -> None:
     source = Source.of(seed)
-    rows = [(source.normal(3, 2), source.normal(3)), (source.normal(2, 5), source.normal(2)), (source.normal(2, 7), source.normal(2))]
+    rows = [
+        (source.normal(3, 2), source.normal(3)),
+        (source.normal(2, 5), source.normal(2)),
+        (source.normal(2, 7), source.normal(2)),
+    ]
     low = source.normal(2)
     form = by_hand(low, low + source.uniform(2), *rows)
-    question = [source.normal(2), source.normal(1), source.uniform(5), source.uniform(5), source.uniform(5), source.normal(5)]
+    question = [
+        source.normal(2),
+        source.normal(1),
+        source.uniform(5),
+        source.uniform(5),
+        source.uniform(5),
+        source.normal(5),
+    ]
     batch = [t.unsqueeze(0) if k != 1 else t for k, t in enumerate(question)]
     layers = (*form.layers, form.out)
     for number, layer in enumerate(layers):
@@ -305,5 +329,10 @@ def test_a_bound_holds_for_all_rows_within_their_slack(seed: int) -> None:
         loose = [replace(t, slack=slack) if t is layer else t for t in layers]
         value = float(reduced_value(replace(form, layers=tuple(loose[:-1]), out=loose[-1]), *batch))
         for sign in source.normal(8, len(slack)).sign():
-            moved = [replace(t, const=t.const + sign * slack) if k == number else t for k, t in enumerate(layers)]
-            assert value <= float(exact_dual(replace(form, layers=tuple(moved[:-1]), out=moved[-1]), *question)) + 1e-9
+            moved = [
+                replace(t, const=t.const + sign * slack) if k == number else t for k, t in enumerate(layers)
+            ]
+            assert (
+                value
+                <= float(exact_dual(replace(form, layers=tuple(moved[:-1]), out=moved[-1]), *question)) + 1e-9
+            )

@@ -3,8 +3,8 @@
 There a ReLU that is off is 0 and one that is on is linear, so with z_l the inputs of the unstable neurons of ReLU l and
 h_l = relu(z_l), for every x of the box
     z_l = B_l x + sum_{k<l} A_lk h_k + c_l          outputs = D x + sum_k E_k h_k + f.
-Every row comes out of one walk back that stops at unstable neurons. The dual function of ``value.py`` becomes one matrix
-product a layer, over [x, h_1, h_2, ...], and costs what the unstable neurons cost, however large the network is.
+Every row comes out of one walk back that stops at unstable neurons. The dual function of ``value.py`` becomes one
+matrix product a layer, over [x, h_1, h_2, ...]: it costs what the unstable neurons cost, however large the network is.
 
 Rows are computed in float64. What rounding does to row j, whatever x in the box, is bounded by ``slack``_j exactly as
 in ``value.py``; with coefficients c over z_l the form loses at most |c| slack, which ``reduced_value`` subtracts.
@@ -12,13 +12,15 @@ in ``value.py``; with coefficients c over z_l the form loses at most |c| slack, 
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from certiprune.bounds.intermediate import Engine, OutOfTime
 from certiprune.bounds.interval import gamma
-from certiprune.bounds.intermediate import Engine
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.rows import Rows, neuron_rows
 from certiprune.bounds.value import UNDERFLOW, magnitudes, pulled_terms
@@ -89,17 +91,18 @@ def walk_cost(pre: PreActivation, inputs: int) -> Tensor:
     return torch.zeros(1, dtype=torch.int64) if total is None else total
 
 
-def reduce(engine: Engine, box: Box, pre: PreActivation) -> Reduced:
+def reduce(engine: Engine, box: Box, pre: PreActivation, *, deadline: float = math.inf) -> Reduced:
     """The reduced form of one box (a ``Box`` of length 1), from sound bounds of every ReLU that the outputs need.
 
-    ReLUs that the outputs do not depend on are left out.
+    ReLUs that the outputs do not depend on are left out. ``deadline`` is a time of ``time.perf_counter``.
 
     Raises:
         ValueError: there is not one box; or a bound is not a number, so that a neuron is neither on, off nor unstable.
+        OutOfTime: the deadline passed.
     """
     if len(box) != 1:
         raise ValueError(f"a reduced form is about one box, not {len(box)}")
-    builder = _Builder(engine, box, pre)
+    builder = _Builder(engine, box, pre, deadline)
     network = engine.exact
     needed = network.ancestors(network.output)
     layers: list[Layer] = []
@@ -123,8 +126,8 @@ class _Builder:
         columns: ReLU -> where they stand among all unstable neurons.
     """
 
-    def __init__(self, engine: Engine, box: Box, pre: PreActivation):
-        self.engine, self.box, self.pre = engine, box, pre
+    def __init__(self, engine: Engine, box: Box, pre: PreActivation, deadline: float):
+        self.engine, self.pre, self.deadline = engine, pre, deadline
         self.sizes = magnitudes(engine.exact, box, pre)
         self.on: dict[int, Tensor] = {}
         self.neuron: dict[int, Tensor] = {}
@@ -157,6 +160,8 @@ class _Builder:
         way = plan(network, value, windowed=True)
         parts = []
         for part in neuron.split(max(1, self.engine.chunk(way) // 2)):
+            if time.perf_counter() > self.deadline:
+                raise OutOfTime
             one = torch.ones(len(part), dtype=torch.float64, device=part.device)
             parts.append(self.rows(neuron_rows(way, network, torch.zeros_like(part), part, one)))
         matrix, const, slack = (torch.cat(t) for t in zip(*parts, strict=True))
@@ -168,7 +173,9 @@ class _Builder:
         network = self.engine.exact
         inputs = len(self.largest)
         seen = [v for v in self.columns if v in rows.plan.windows]
-        matrix = rows.coeff.new_zeros(len(rows), inputs + max((self.columns[v].stop for v in seen), default=0))
+        matrix = rows.coeff.new_zeros(
+            len(rows), inputs + max((self.columns[v].stop for v in seen), default=0)
+        )
         form = {rows.plan.start: rows.coeff}
         const = rows.const.clone()
         # As in ``dual_value``: every value adds once for each of its inputs.
@@ -189,9 +196,9 @@ class _Builder:
             if isinstance(node.op, Relu):
                 lose(v, c, 1)
                 at = self.columns[v]
-                matrix[:, inputs + at.start : inputs + at.stop] = (
-                    rows.whole(c, v, network).flatten(1)[:, self.neuron[v]]
-                )
+                matrix[:, inputs + at.start : inputs + at.stop] = rows.whole(c, v, network).flatten(1)[
+                    :, self.neuron[v]
+                ]
                 passed = c * rows.take(self.on[v], v)
                 parts = [(node.inputs[0], rows.carry(v, node.inputs[0], passed, network))]
             else:
@@ -232,7 +239,9 @@ def reduced_value(
     k = gamma(longest, torch.float64)
     form = coeff @ reduced.out.matrix
     total = coeff @ reduced.out.const + const
-    error = (coeff.abs() + UNDERFLOW) @ (reduced.out.slack + k * reduced.out.size) + k * const.abs() + UNDERFLOW
+    error = (
+        (coeff.abs() + UNDERFLOW) @ (reduced.out.slack + k * reduced.out.size) + k * const.abs() + UNDERFLOW
+    )
     for layer in reversed(reduced.layers):
         at = layer.columns
         c, pushed = form[:, inputs + at.start : inputs + at.stop], push[:, at]
@@ -245,7 +254,9 @@ def reduced_value(
         total = total + back @ layer.const
         error = error + (back.abs() + UNDERFLOW) @ (layer.slack + k * layer.size)
     c = form[:, :inputs]
-    total = total + c.clamp(min=0) @ reduced.box.lower.flatten() + c.clamp(max=0) @ reduced.box.upper.flatten()
+    total = (
+        total + c.clamp(min=0) @ reduced.box.lower.flatten() + c.clamp(max=0) @ reduced.box.upper.flatten()
+    )
     error = error + k * ((c.abs() + UNDERFLOW) @ reduced.largest)
     value = total - 2 * error
     # What overflowed, be it the sum or the allowance, proves nothing.

@@ -16,7 +16,7 @@ from certiprune.bounds.intermediate import Engine
 from certiprune.bounds.optimise import Parameters, Trace, positive
 from certiprune.bounds.reduced import Reduced
 from certiprune.net.network import Network
-from certiprune.net.ops import Affine, Relu
+from certiprune.net.ops import Affine
 
 # How many multiply-adds of a matrix product take as long as one of a convolution of few channels.
 _CONVOLUTION = 4
@@ -38,7 +38,7 @@ class Prefix:
 
     @staticmethod
     def of(network: Network, relu: int, neuron: Tensor) -> Prefix | None:
-        """The prefix in front of ``relu``, or None where it is no chain of affine operations or its matrix is cheaper."""
+        """What is in front of ``relu``; None where that is no chain of affine operations, or its matrix is cheaper."""
         chain, v = [], network.node(relu).inputs[0]
         while v != 0:
             node = network.node(v)
@@ -109,7 +109,7 @@ class Quick:
     @staticmethod
     def of(engine: Engine, reduced: Reduced) -> Quick:
         prefix = None
-        if reduced.layers and isinstance(engine.quick.node(reduced.layers[0].relu).op, Relu):
+        if reduced.layers:
             first = reduced.layers[0]
             prefix = Prefix.of(engine.quick, first.relu, first.neuron)
         steps = tuple(Step(t.columns, t.matrix.float(), t.const.float()) for t in reduced.layers)

@@ -219,7 +219,14 @@ class _Group:
         tasks = self.engine, self.problem.box[where], coeff, const, pre[where]
         relaxation: Relaxation
         if reduced:
-            form = reduce(self.engine, self.problem.box[live], pre[live])
+            left = float(self.budget.seconds - self.seconds[live])
+            try:
+                form = reduce(self.engine, self.problem.box[live], pre[live], deadline=start + left)
+            except OutOfTime:
+                self.seconds[live] += time.perf_counter() - start
+                self._decide(int(live), Verdict.UNKNOWN, reason=Reason.TIME)
+                yield from self._emit()
+                return
             relaxation = ReducedRelaxation.of(*tasks, form)
         else:
             relaxation = LayeredRelaxation.of(*tasks)
@@ -329,15 +336,18 @@ class _Group:
 
 # How many multiply-adds of the reduced form's matrix products take as long as one of a walk through the network.
 _MATRIX = 4
+# Bytes for each of their numbers: in both precisions, and what making them takes for a while.
+_NUMBER = 40
 
 
 def _reducible(engine: Engine, pre: PreActivation) -> bool:
-    """Whether the reduced form of the one box of ``pre`` is quicker than walks through the network."""
+    """Whether the reduced form of the one box of ``pre`` fits, and is quicker than walks through the network."""
     ends = [*pre.lower.values(), *pre.upper.values()]
     if any(not bool(t.isfinite().all()) for t in ends):
         return False
     inputs = math.prod(engine.exact.input_shape)
-    return int(walk_cost(pre, inputs)) < _MATRIX * engine.exact.cost()
+    numbers = int(walk_cost(pre, inputs))
+    return numbers < _MATRIX * engine.exact.cost() and numbers * _NUMBER < engine.memory
 
 
 def _put(pre: PreActivation, index: Tensor, better: PreActivation) -> PreActivation:
