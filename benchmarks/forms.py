@@ -38,7 +38,7 @@ from certiprune.net.ops import Affine
 from certiprune.verify import Cascade, Problem
 from certiprune.verify.bab import Settings
 from certiprune.verify.branching.choose import split
-from certiprune.verify.cascade import _reducible
+from certiprune.verify.forms import reducible
 from certiprune.verify.relaxation import LayeredRelaxation, ReducedRelaxation, Relaxation
 from certiprune.verify.subproblem import Subproblems
 
@@ -136,7 +136,7 @@ def tell(name: str, t: LayeredRelaxation, options: argparse.Namespace) -> Iterat
     counts = [int(t.pre.unstable(v).sum()) for v in t.pre.lower]
     network, neurons = t.engine.exact.cost(), t.engine.exact.neurons
     entries = int(walk_cost(t.pre, t.box.lower.numel()))
-    rule = "reduced" if _reducible(t.engine, t.pre) else "network"
+    rule = "reduced" if reducible(t.engine, t.pre) else "network"
     start = (
         f"| {name} | {'+'.join(map(str, counts))} = {sum(counts)} | {network:,} | {neurons:,} | {entries:,} "
     )

@@ -18,7 +18,7 @@ from certiprune.bounds.reduced_walker import Prefix
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
 from certiprune.net import Network
-from certiprune.verify import Budget, Cascade, Outcome, Problem, Verdict, cascade, decide
+from certiprune.verify import Budget, Cascade, Outcome, Problem, Verdict, cascade, decide, forms
 from certiprune.verify.bab import Settings
 from certiprune.verify.subproblem import Columns, Subproblems
 from helpers.exact import minimum
@@ -284,7 +284,7 @@ def test_only_chains_of_affine_operations_are_applied_as_they_are() -> None:
 
 def answers(network: Network, problem: Problem, price: float, how: Cascade) -> list[Outcome]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cascade, "_NEURON", price)
+        patch.setattr(forms, "_NEURON", price)
         found = list(decide(network, problem, budget=Budget(seconds=20), how=how))
     return sorted(found, key=lambda o: o.index)
 
@@ -297,7 +297,7 @@ WAYS = {
 }
 # Without ReLUs the layered search has nothing to walk through.
 WITH_RELUS = [name for name in NAMES if name != "affine"]
-ASKED = [(name, seed, ("bare", "tight")) for name in WITH_RELUS for seed in (6, 8)]
+ASKED = [(name, seed, (way,)) for name in WITH_RELUS for seed, way in ((6, "bare"), (8, "tight"))]
 ASKED += [("residual_mlp", 3, ("leaves",)), ("conv_net", 4, ("leaves",))]
 
 

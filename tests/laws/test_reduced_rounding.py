@@ -1,4 +1,4 @@
-"""The reduced form against rational arithmetic: a row's rounding is in its slack, a bound's is subtracted."""
+"""The reduced form against rational arithmetic: rows are within their slack, and bounds below what they bound."""
 
 from __future__ import annotations
 

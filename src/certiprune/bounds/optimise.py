@@ -226,7 +226,7 @@ class Walker(AbstractWalker):
         for v in self.lines:
             c = trace.coeff[v].flatten(1)
             parts.append(c.gather(1, self.index.neuron[v]) if self.index.neuron else c)
-        return torch.cat(parts, 1)
+        return torch.cat(parts, 1) if parts else trace.value.new_zeros(len(trace.value), 0)
 
     def gradient(self, trace: Trace, parameters: Parameters) -> Tensor:
         parts = []

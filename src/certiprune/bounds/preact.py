@@ -36,6 +36,13 @@ class PreActivation:
             {v: t[index] for v, t in self.lower.items()}, {v: t[index] for v, t in self.upper.items()}
         )
 
+    def put(self, index: Tensor, better: PreActivation) -> PreActivation:
+        """These bounds with the items ``index`` [m] replaced by the ``m`` items of ``better``."""
+        lower = {v: t.index_copy(0, index, better.lower[v]) for v, t in self.lower.items()}
+        return PreActivation(
+            lower, {v: t.index_copy(0, index, better.upper[v]) for v, t in self.upper.items()}
+        )
+
     def to(self, dtype: torch.dtype) -> PreActivation:
         """The same bounds in another precision, rounded outward."""
         low = {v: round_down(t, dtype) for v, t in self.lower.items()}

@@ -13,12 +13,13 @@ in ``value.py``; with coefficients c over z_l the form loses at most |c| slack, 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from certiprune.bounds.intermediate import Engine
+from certiprune.bounds.intermediate import Engine, OutOfTime
 from certiprune.bounds.interval import gamma
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.rows import Rows, neuron_rows
@@ -104,17 +105,18 @@ def walk_cost(pre: PreActivation, inputs: int, first: float = math.inf) -> Tenso
     return torch.zeros(1, dtype=torch.float64) if total is None else total
 
 
-def reduce(engine: Engine, box: Box, pre: PreActivation) -> Reduced:
+def reduce(engine: Engine, box: Box, pre: PreActivation, *, deadline: float = math.inf) -> Reduced:
     """The reduced form of one box (a ``Box`` of length 1), from sound bounds of every ReLU that the outputs need.
 
-    ReLUs that the outputs do not depend on are left out.
+    ReLUs that the outputs do not depend on are left out. ``deadline`` is a time of ``time.perf_counter``.
 
     Raises:
         ValueError: there is not one box; or a bound is not a number, so that a neuron is neither on, off nor unstable.
+        OutOfTime: the deadline passed.
     """
     if len(box) != 1:
         raise ValueError(f"a reduced form is about one box, not {len(box)}")
-    builder = _Builder(engine, box, pre)
+    builder = _Builder(engine, box, pre, deadline)
     network = engine.exact
     needed = network.ancestors(network.output)
     layers: list[Layer] = []
@@ -138,8 +140,8 @@ class _Builder:
         columns: ReLU -> where they stand among all unstable neurons.
     """
 
-    def __init__(self, engine: Engine, box: Box, pre: PreActivation):
-        self.engine, self.box, self.pre = engine, box, pre
+    def __init__(self, engine: Engine, box: Box, pre: PreActivation, deadline: float):
+        self.engine, self.pre, self.deadline = engine, pre, deadline
         self.sizes = magnitudes(engine.exact, box, pre)
         self.on: dict[int, Tensor] = {}
         self.neuron: dict[int, Tensor] = {}
@@ -172,6 +174,8 @@ class _Builder:
         way = plan(network, value, windowed=True)
         parts = []
         for part in neuron.split(max(1, self.engine.chunk(way) // 2)):
+            if time.perf_counter() > self.deadline:
+                raise OutOfTime
             one = torch.ones(len(part), dtype=torch.float64, device=part.device)
             parts.append(self.rows(neuron_rows(way, network, torch.zeros_like(part), part, one)))
         matrix, const, slack = (torch.cat(t) for t in zip(*parts, strict=True))

@@ -16,7 +16,7 @@ from certiprune.bounds.intermediate import Engine
 from certiprune.bounds.optimise import AbstractWalker, Parameters, Trace, positive
 from certiprune.bounds.reduced import CONVOLUTION, Reduced
 from certiprune.net.network import Network
-from certiprune.net.ops import Affine, Relu
+from certiprune.net.ops import Affine
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Quick:
     @staticmethod
     def of(engine: Engine, reduced: Reduced) -> Quick:
         prefix = None
-        if reduced.layers and isinstance(engine.quick.node(reduced.layers[0].relu).op, Relu):
+        if reduced.layers:
             first = reduced.layers[0]
             prefix = Prefix.of(engine.quick, first.relu, first.neuron)
         steps = tuple(Step(t.columns, t.matrix.float(), t.const.float()) for t in reduced.layers)

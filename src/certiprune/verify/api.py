@@ -11,7 +11,8 @@ from torch import Tensor
 from certiprune.bounds.intermediate import Engine, preactivations
 from certiprune.core.box import Box
 from certiprune.net.network import Network
-from certiprune.verify.cascade import Cascade, decide
+from certiprune.verify.cascade import decide
+from certiprune.verify.effort import Cascade
 from certiprune.verify.outcome import Outcome
 from certiprune.verify.problem import Budget, Problem
 

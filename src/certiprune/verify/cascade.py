@@ -8,10 +8,9 @@ for the whole box by the trusted bound, or by a tree of subproblems that is clos
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,16 +18,16 @@ from torch import Tensor
 from certiprune.attack import pgd, property_margin
 from certiprune.bounds.intermediate import Around, Engine, OutOfTime, form_bounds, preactivations
 from certiprune.bounds.interval import gamma, interval
-from certiprune.bounds.optimise import Rates
 from certiprune.bounds.preact import PreActivation
-from certiprune.bounds.reduced import reduce, walk_cost
-from certiprune.bounds.reduced_walker import prefix_cost
+from certiprune.bounds.reduced import reduce
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
 from certiprune.core.rng import generator
 from certiprune.net.network import Network
-from certiprune.verify.bab import Search, Settings
-from certiprune.verify.input_split import InputSearch, InputSettings, wide_inputs
+from certiprune.verify.bab import Search
+from certiprune.verify.effort import Cascade
+from certiprune.verify.forms import reducible, unit
+from certiprune.verify.input_split import InputSearch, wide_inputs
 from certiprune.verify.memory import allowance, out_of_memory, smaller
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
@@ -37,29 +36,6 @@ from certiprune.verify.search import POSITIVE, AbstractSearch
 from certiprune.verify.witness import snap, violated
 
 Replay = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Cascade:
-    """How hard each stage tries; nothing here can make an answer wrong.
-
-    Attributes:
-        group: questions that travel together.
-        attack_steps, attack_restarts: of the attack before alpha-CROWN.
-        tighten_steps: slope iterations for each neuron that CROWN leaves unstable.
-        alpha_steps: slope iterations for each open clause at the root.
-        search: branch and bound.
-        inputs: when to split inputs instead of ReLUs, and how.
-    """
-
-    group: int = 16
-    attack_steps: int = 20
-    attack_restarts: int = 2
-    tighten_steps: int = 10
-    alpha_steps: int = 20
-    rates: Rates = field(default_factory=lambda: Rates(alpha=0.25, momentum=0.7))
-    search: Settings = field(default_factory=Settings)
-    inputs: InputSettings = field(default_factory=InputSettings)
 
 
 class _Group:
@@ -172,7 +148,7 @@ class _Group:
         better = preactivations(
             self.engine, box, steps=tighten, rates=self.how.rates, known=pre[live], deadline=self._deadline()
         )
-        pre = _put(pre, live, better)
+        pre = pre.put(live, better)
         self._rows(pre, steps)
         self.certify()
         return pre
@@ -226,7 +202,7 @@ class _Group:
             return
         together = []
         for k in live.tolist():
-            if _reducible(self.engine, pre[slice(k, k + 1)]):
+            if reducible(self.engine, pre[slice(k, k + 1)]):
                 yield from self._search(torch.tensor([k]), pre, reduced=True)
             else:
                 together.append(k)
@@ -244,15 +220,19 @@ class _Group:
         row = ranked.argmax(1)
         where = live[question]
         coeff, const = margin.matrix[question, row], margin.offset[question, row]
-        # The search's goal is an absolute number: rows are brought to unit size, by powers of two, which is exact.
-        size = coeff.abs().amax(1).clamp(min=1e-100, max=1e100)
-        # Not by ``exp2``, whose results for many numbers at once are a rounding away from powers of two.
-        size = size / torch.frexp(size).mantissa
+        size = unit(coeff)
         coeff, const = coeff / size.unsqueeze(1), const / size
         tasks = self.engine, self.problem.box[where], coeff, const, pre[where]
         relaxation: Relaxation
         if reduced:
-            form = reduce(self.engine, self.problem.box[live], pre[live])
+            left = float(self.budget.seconds - self.seconds[live])
+            try:
+                form = reduce(self.engine, self.problem.box[live], pre[live], deadline=start + left)
+            except OutOfTime:
+                self.seconds[live] += time.perf_counter() - start
+                self._decide(int(live), Verdict.UNKNOWN, reason=Reason.TIME)
+                yield from self._emit()
+                return
             relaxation = ReducedRelaxation.of(*tasks, form)
         else:
             relaxation = LayeredRelaxation.of(*tasks)
@@ -387,26 +367,6 @@ class _Group:
         """When the questions that are open have used up their time."""
         left = (self.budget.seconds - self.seconds[self.live]).clamp(min=0)
         return time.perf_counter() + float(left.sum())
-
-
-# The forms take equally long where the reduced one's multiply-adds are the network's and so many for each neuron,
-# whose lines and values a walk through the network writes and reads (``benchmarks/forms.py`` measures it).
-_NEURON = 100
-
-
-def _reducible(engine: Engine, pre: PreActivation) -> bool:
-    """Whether the reduced form of the one box of ``pre`` is quicker than walks through the network."""
-    ends = [*pre.lower.values(), *pre.upper.values()]
-    if any(not bool(t.isfinite().all()) for t in ends):
-        return False
-    network = engine.exact
-    reduced = int(walk_cost(pre, math.prod(network.input_shape), prefix_cost(network)))
-    return reduced < network.cost() + _NEURON * network.neurons
-
-
-def _put(pre: PreActivation, index: Tensor, better: PreActivation) -> PreActivation:
-    lower = {v: t.index_copy(0, index, better.lower[v]) for v, t in pre.lower.items()}
-    return PreActivation(lower, {v: t.index_copy(0, index, better.upper[v]) for v, t in pre.upper.items()})
 
 
 def decide(
