@@ -1,10 +1,10 @@
 """What verification costs along a pruning ladder: the same images on each round's network.
 
 It takes checkpoints in the order of the ladder, or the folder of a run of ``certiprune run``, whose networks it reads.
-For each round it prints one row: the weights that are left, the accuracy on these images, the
-multiply-adds before and after ``compact``, the unstable neurons under CROWN's bounds (mean), verdicts, and seconds and
-subproblems for each image (means; an image that is not decided costs what it was given).
-"Reduced" counts the images that branch and bound took in their reduced form, of those that it was needed for.
+For each round it prints one row: the weights that are left, the accuracy on these images, the multiply-adds before and
+after ``compact``, the unstable neurons under CROWN's bounds (mean), the verdicts on the images that are classified
+rightly, and seconds and subproblems for each image (means; one that is not decided costs what it was given). "Reduced"
+counts the images that branch and bound took in their reduced form, of those that it was needed for.
 
     python benchmarks/ladder.py 0.safetensors 1.safetensors 2.safetensors --images images.npz --eps 0.05
     python benchmarks/ladder.py runs/fashion-mini --only magnitude --images images.npz --eps 0.05 --plot cost.svg
@@ -75,7 +75,7 @@ def measure(name: str, path: Path, x: Tensor, y: Tensor, eps: float, budget: Bud
         compacted=removed.after.multiply_adds,
         unstable=f"{unstable:.0f} of {small.neurons}",
         certified=verdicts.count(Verdict.CERTIFIED),
-        falsified=verdicts.count(Verdict.FALSIFIED) + wrong,
+        falsified=verdicts.count(Verdict.FALSIFIED),
         unknown=verdicts.count(Verdict.UNKNOWN),
         seconds=round(sum(o.seconds for o in outcomes) / len(x), 2),
         nodes=round(sum(o.nodes for o in outcomes) / len(x), 1),
