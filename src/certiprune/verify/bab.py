@@ -11,7 +11,7 @@ its splits and the negated property (``tighten.py``); such bounds hold for its w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -116,9 +116,8 @@ class Search(AbstractSearch):
         roots = torch.arange(len(self.relaxation))
         used = torch.cat([roots, self.frontier.nodes.scene]).unique()
         if len(used) < len(self.scenes):
-            self.frontier.nodes = replace(
-                self.frontier.nodes, scene=self.scenes.keep(used)[self.frontier.nodes.scene]
-            )
+            scene = self.frontier.nodes.scene
+            scene.copy_(self.scenes.keep(used)[scene])
 
     def _round(self) -> None:
         """Take one batch of nodes: bound the deep neurons again of some, split the others and bound the children."""

@@ -99,45 +99,59 @@ class Scenes:
 class Frontier(Generic[B]):
     """A pool of nodes from which batches are taken, fairly between questions and worst bound first in each.
 
-    ``nodes`` are the first ones; they may be none, and say what sort of nodes the pool holds.
+    The nodes lie in the first rows of arrays that grow; rows that are taken out are filled from the end. So a round
+    moves what it takes and puts, and not the whole pool.
+
+    Args:
+        tasks: how many tasks there are.
+        nodes: the first nodes; they may be none, and say what sort of nodes the pool holds.
     """
 
     def __init__(self, tasks: int, nodes: B):
-        self.tasks, self.nodes = tasks, nodes
-        self._new: list[B] = []
+        # A copy, because rows are written to.
+        self.tasks, self._rows, self._count = tasks, nodes[torch.arange(len(nodes))], len(nodes)
 
     def __len__(self) -> int:
-        return len(self.nodes) + sum(len(p) for p in self._new)
+        return self._count
+
+    @property
+    def nodes(self) -> B:
+        """All nodes, as views."""
+        return self._rows[: self._count]
 
     @property
     def bytes(self) -> int:
-        return self.nodes.bytes + sum(p.bytes for p in self._new)
+        return self._rows.bytes
 
     def put(self, nodes: B) -> None:
         """Add subproblems."""
-        if len(nodes):
-            self._new.append(nodes)
-
-    def _settle(self) -> None:
-        if self._new:
-            self.nodes = type(self.nodes).join([self.nodes, *self._new])
-            self._new = []
+        end = self._count + len(nodes)
+        room = len(self._rows)
+        if end > room:
+            room = max(end, room + room // 2)
+        for f in fields(self._rows):
+            rows, new = getattr(self._rows, f.name), getattr(nodes, f.name)
+            if room > len(rows):
+                # One array after the other, so that only one is there twice.
+                larger = rows.new_empty(room, *rows.shape[1:])
+                larger[: self._count] = rows[: self._count]
+                setattr(self._rows, f.name, rows := larger)
+            rows[self._count : end] = new
+        self._count = end
 
     def drop(self, tasks: Tensor) -> None:
         """Forget every subproblem of the tasks where ``tasks`` [tasks] is true."""
-        self._settle()
         gone = tasks[self.nodes.task]
         if bool(gone.any()):
-            self.nodes = self.nodes[~gone]
+            self._rows = self.nodes[~gone]
+            self._count = len(self._rows)
 
     def open(self) -> Tensor:
         """How many subproblems each task has, [tasks] int64."""
-        self._settle()
         return torch.bincount(self.nodes.task, minlength=self.tasks)
 
     def worst(self) -> Tensor:
         """Each task's smallest bound, [tasks]; infinite where nothing is open."""
-        self._settle()
         out = torch.full((self.tasks,), torch.inf)
         return out.scatter_reduce(0, self.nodes.task, self.nodes.bound, "amin")
 
@@ -147,15 +161,24 @@ class Frontier(Generic[B]):
         Of a task the worst bounds come first, so that counterexamples are met early; while the pool is large the best
         ones come first, so that it shrinks.
         """
-        self._settle()
-        key = self.nodes.bound.double()
-        if len(self.nodes) > 200_000:
+        nodes = self.nodes
+        key = nodes.bound.double()
+        if len(nodes) > _LARGE:
             key = -key
-        rank = turn[self.nodes.task].double()
+        rank = turn[nodes.task].double()
         order = torch.argsort(key)
         order = order[torch.argsort(rank[order], stable=True)][:count]
-        taken = self.nodes[order]
-        keep = torch.ones(len(self.nodes), dtype=torch.bool)
-        keep[order] = False
-        self.nodes = self.nodes[keep]
+        taken = nodes[order]
+        left = self._count - len(order)
+        stays = torch.ones(self._count - left, dtype=torch.bool)
+        stays[order[order >= left] - left] = False
+        holes, last = order[order < left], stays.nonzero()[:, 0] + left
+        for f in fields(nodes):
+            rows = getattr(nodes, f.name)
+            rows[holes] = rows[last]
+        self._count = left
         return taken
+
+
+# From so many nodes on the pool has to shrink.
+_LARGE = 200_000
