@@ -163,7 +163,7 @@ class Frontier(Generic[B]):
         """
         nodes = self.nodes
         key = nodes.bound.double()
-        if len(nodes) > _LARGE:
+        if nodes.bytes > _LARGE:
             key = -key
         rank = turn[nodes.task].double()
         order = torch.argsort(key)
@@ -180,5 +180,6 @@ class Frontier(Generic[B]):
         return taken
 
 
-# From so many nodes on the pool has to shrink.
-_LARGE = 200_000
+# From so many bytes on the pool has to shrink: what is nearly closed comes first. Every open node has to be closed some
+# time, so the order decides how much memory a proof takes and when a counterexample is met, but not how many nodes.
+_LARGE = 1 << 26
