@@ -25,7 +25,8 @@ _VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})")
 _IGNORED = ("set-logic", "set-info", "set-option", "check-sat", "get-model", "exit")
 _RELATIONS = ("<=", ">=", "=", "<", ">")
 _MAX_DEPTH = 100
-_BEGIN = re.compile(r"(?:\s|;[^\n]*\n)*\(\s*([^\s();]+)")
+_SPACE = r"(?:\s|;[^\n]*\n)*"
+_BEGIN = re.compile(rf"{_SPACE}\({_SPACE}([^\s();]+)")
 _BEGINNING = 1 << 16
 _KIND = {"X": "inputs", "Y": "outputs"}
 
@@ -39,7 +40,9 @@ def parse(text: str, path: str, *, inputs: int, outputs: int) -> tuple[Disjunct,
     # Long files that are something else fail at their beginning, before a token is made of each of their words.
     begun = _BEGIN.match(text)
     known = begun is not None and begun[1] in ("assert", "declare-const", *_IGNORED)
-    return _Parser(text if known else text[:_BEGINNING], path, inputs, outputs).read()
+    if not known:
+        _Parser(text[:_BEGINNING], path, inputs, outputs).read()
+    return _Parser(text, path, inputs, outputs).read()
 
 
 class _Parser:

@@ -126,6 +126,13 @@ def test_layout_comments_and_other_commands_do_not_matter(tmp_path: Path) -> Non
     assert clauses(problem) == [[([1, -1, 0], 0.0)]]
 
 
+def test_a_long_file_is_read_to_its_end_however_it_begins(tmp_path: Path) -> None:
+    # The first 64 KiB alone would say that every output is a violation.
+    text = "(; a comment\n" + declared()[1:] + BOX + " " * (1 << 17) + "(assert (<= Y_0 Y_1))"
+    (problem,) = read(tmp_path, text)
+    assert clauses(problem) == [[([1, -1, 0], 0.0)]]
+
+
 def test_gzip_is_known_by_its_first_bytes(tmp_path: Path) -> None:
     file = tmp_path / "p.vnnlib"
     file.write_bytes(gzip.compress((declared() + BOX + "(assert (<= Y_0 0))").encode()))
