@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.relax import Lines
-from certiprune.bounds.rows import Rows
+from certiprune.bounds.rows import Rows, gather
 from certiprune.core.box import Box
 from certiprune.net.network import Network
 from certiprune.net.ops import Affine, Relu
@@ -187,8 +187,7 @@ class Walker(AbstractWalker):
                 parts = [(node.inputs[0], rows.carry(v, node.inputs[0], back, network))]
             else:
                 parts = rows.pull(network, v, c)
-            for i, back in parts:
-                form[i] = form[i] + back if i in form else back
+            gather(form, parts)
         return self._forward(minimiser, slopes, coeff)
 
     def _forward(

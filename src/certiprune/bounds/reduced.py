@@ -22,7 +22,7 @@ from torch import Tensor
 from certiprune.bounds.intermediate import Engine, OutOfTime
 from certiprune.bounds.interval import gamma
 from certiprune.bounds.preact import PreActivation
-from certiprune.bounds.rows import Rows, neuron_rows
+from certiprune.bounds.rows import Rows, gather, neuron_rows
 from certiprune.bounds.value import UNDERFLOW, magnitudes, pulled_terms
 from certiprune.bounds.window import plan
 from certiprune.core.box import Box
@@ -157,7 +157,7 @@ class _Builder:
     def open(self, relu: int) -> None:
         """Sort the neurons of a ReLU: on, off, or unstable, with a column each."""
         low, high = self.pre.lower[relu].flatten(), self.pre.upper[relu].flatten()
-        on, unstable = low >= 0, (low < 0) & (high > 0)
+        on, unstable = low >= 0, self.pre.unstable(relu).flatten()
         if not bool((on | unstable | (high <= 0)).all()):
             raise ValueError(f"the bounds of ReLU {relu} are not numbers")
         start = self.width
@@ -192,8 +192,7 @@ class _Builder:
         )
         form = {rows.plan.start: rows.coeff}
         const = rows.const.clone()
-        # As in ``dual_value``: every value adds once for each of its inputs.
-        steps = 1 + sum(len(network.node(v).inputs) for v in rows.plan.order if v)
+        steps = rows.plan.additions(network)
         error = const.abs() * gamma(steps, torch.float64) + UNDERFLOW
 
         def lose(value: int, c: Tensor, terms: int) -> None:
@@ -221,8 +220,7 @@ class _Builder:
                     const = const + (c * rows.constant(b, v, network)).flatten(1).sum(1)
                 lose(v, c, c[0].numel() + (pulled_terms(node.op) if isinstance(node.op, Affine) else 0))
                 parts = rows.pull(network, v, c)
-            for i, back in parts:
-                form[i] = form[i] + back if i in form else back
+            gather(form, parts)
         return matrix, const, 2 * error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -137,6 +138,12 @@ class Rows:
         assert self.position is not None
         whole = t.expand(shape).unsqueeze(0)
         return self.plan.windows[value].take(whole, torch.zeros_like(self.position[:, 0]), self.position)  # type: ignore[union-attr]
+
+
+def gather(form: dict[int, Tensor], parts: Iterable[tuple[int, Tensor]]) -> None:
+    """Add coefficients over values to those that ``form`` holds already."""
+    for value, c in parts:
+        form[value] = form[value] + c if value in form else c
 
 
 def neuron_rows(plan: Plan, network: Network, owner: Tensor, neuron: Tensor, sign: Tensor) -> Rows:

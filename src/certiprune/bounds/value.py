@@ -27,7 +27,7 @@ from torch import Tensor
 from certiprune.bounds.interval import gamma
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.relax import Lines
-from certiprune.bounds.rows import Rows
+from certiprune.bounds.rows import Rows, gather
 from certiprune.core.box import Box
 from certiprune.net.network import Network
 from certiprune.net.ops import Affine, Conv, Dense, Relu
@@ -70,8 +70,7 @@ def dual_value(
     form = {rows.plan.start: rows.coeff}
     total = rows.const.clone()
     precision = rows.coeff.dtype
-    # Every value adds to ``total`` or, once for each input, to the coefficients of another: all sums grow by as much.
-    steps = 1 + sum(len(network.node(v).inputs) for v in rows.plan.order if v)
+    steps = rows.plan.additions(network)
     error = total.abs() * gamma(steps, precision) + UNDERFLOW
 
     def lose(value: int, c: Tensor, terms: int) -> None:
@@ -101,15 +100,14 @@ def dual_value(
                     entering = rows.take(sizes[node.inputs[0]], node.inputs[0]).flatten(1)
                     reach = (push.amount.abs() * entering.gather(1, push.index)).sum(1)
                     error.add_(reach, alpha=gamma(steps, precision))
-            _gather(form, node.inputs[0], rows.carry(v, node.inputs[0], back, network))
+            gather(form, [(node.inputs[0], rows.carry(v, node.inputs[0], back, network))])
             continue
         if isinstance(node.op, Affine):
             b = node.op.offset()
             if b is not None:
                 total = total + _sum(c * rows.constant(b, v, network))
             lose(v, c, _terms(c) + pulled_terms(node.op))
-        for i, back in rows.pull(network, v, c):
-            _gather(form, i, back)
+        gather(form, rows.pull(network, v, c))
     return total - 2 * error if sizes is not None else total
 
 
@@ -136,10 +134,6 @@ def pulled_terms(op: Affine) -> int:
         out, _, kh, kw = op.weight.shape
         return (out // op.groups) * math.ceil(kh / op.stride[0]) * math.ceil(kw / op.stride[1])
     return op.weight.shape[0] if isinstance(op, Dense) else 1
-
-
-def _gather(form: dict[int, Tensor], value: int, c: Tensor) -> None:
-    form[value] = form[value] + c if value in form else c
 
 
 def magnitudes(

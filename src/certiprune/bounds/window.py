@@ -108,6 +108,10 @@ class Plan:
     order: tuple[int, ...]
     windows: dict[int, Window | None]
 
+    def additions(self, network: Network) -> int:
+        """How often a walk adds to one number: every value adds once for each of its inputs, or to the constant."""
+        return 1 + sum(len(network.node(v).inputs) for v in self.order if v)
+
     def numel(self, network: Network) -> int:
         """Numbers that one form takes over all values together."""
         total = 0

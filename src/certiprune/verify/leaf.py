@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.interval import gamma
+from certiprune.bounds.rows import gather
 from certiprune.core.box import Box
 from certiprune.net.network import Network
 from certiprune.net.ops import Affine, Relu
@@ -115,8 +116,7 @@ def _walk(
             parts = [(node.inputs[0], node.op.pull(here, network.shapes[node.inputs[0]]))]
         else:
             parts = [(i, here) for i in node.inputs]
-        for i, back in parts:
-            form[i] = form[i] + back if i in form else back
+        gather(form, parts)
     raise AssertionError("a value that does not depend on the input")
 
 
