@@ -108,7 +108,7 @@ def float32_alone(engine: Engine, problem: Problem, *, sign: int = 0) -> float:
 def rigorous(engine: Engine, problem: Problem) -> float:
     """The bound of the row that is believed."""
     rows, around = one_row(engine, problem)
-    return float(form_bounds(engine, problem.box, rows, around, 0, None))
+    return float(form_bounds(rows, around, 0, None))
 
 
 def barely_false(network: Network, radius: float, below: float, seed: int) -> Problem:

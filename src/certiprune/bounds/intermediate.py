@@ -190,7 +190,7 @@ def _tighten(
         owner, neuron = part.repeat(2, 1).unbind(1)
         one = torch.ones(len(part), dtype=torch.float64, device=low.device)
         rows = neuron_rows(way, engine.exact, owner, neuron, torch.cat([one, -one]))
-        bound = form_bounds(engine, box, rows, around, steps, rates)
+        bound = form_bounds(rows, around, steps, rates)
         below, above = bound.chunk(2)
         owner, neuron = part.unbind(1)
         # Not ``maximum``: a bound that overflowed to NaN must not replace one that holds.
@@ -200,21 +200,14 @@ def _tighten(
 
 
 def form_bounds(
-    engine: Engine,
-    box: Box,
-    rows: Rows,
-    around: Around,
-    steps: int,
-    rates: Rates | None,
-    *,
-    final: bool = False,
+    rows: Rows, around: Around, steps: int, rates: Rates | None, *, final: bool = False
 ) -> Tensor:
     """Rigorous lower bounds [m] (float64) of forms, with CROWN's slopes or, with ``steps``, with optimised ones.
 
     Where float32 proves enough it does: ``final`` says that only signs matter, and that forms whose sign float32
     leaves open by its rounding are worth float64.
     """
-    best = _prove(engine, box, rows, around, None, final)
+    best = _prove(rows, around, None, final)
     if steps == 0 or not around.quick_lines:
         return best
     quick = {
@@ -228,19 +221,18 @@ def form_bounds(
     )
     # The walker writes into these lines, which are copies as the forms have owners; CROWN's slopes are in ``start``.
     assert rows.owner is not None
-    walker = Walker(engine.quick, around.quick_box, rows.to(torch.float32), quick, index)
+    walker = Walker(around.engine.quick, around.quick_box, rows.to(torch.float32), quick, index)
     end = ascend(walker, start, steps=steps, rates=rates or Rates(), goal=math.inf)
     # In places where a neuron is stable its slope is not a parameter.
     theta = torch.lerp(start.theta, end.theta.clamp_(0, 1), start.free)
     slopes = {v: theta[:, index.columns[v]].reshape(t.low.shape) for v, t in quick.items()}
     del walker, quick, start, end
-    return torch.fmax(best, _prove(engine, box, rows, around, slopes, final))
+    return torch.fmax(best, _prove(rows, around, slopes, final))
 
 
-def _prove(
-    engine: Engine, box: Box, rows: Rows, around: Around, slopes: dict[int, Tensor] | None, final: bool
-) -> Tensor:
+def _prove(rows: Rows, around: Around, slopes: dict[int, Tensor] | None, final: bool) -> Tensor:
     """The trusted bound of each form, with lower slopes as the forms see them or with CROWN's."""
+    engine, box = around.engine, around.box
     if not engine.single:
         return _prove_in(engine.exact, box, rows, around.exact_lines, around.sizes, slopes)
     single = rows.to(torch.float32)

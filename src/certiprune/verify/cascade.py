@@ -164,9 +164,7 @@ class _Group:
         for part in found.split(self.engine.chunk(way)):
             item, row = part[:, 0], part[:, 1]
             rows = Rows(way, item, margin.matrix[item, row], margin.offset[item, row])
-            value = form_bounds(
-                self.engine, self.problem.box, rows, around, steps, self.how.rates, final=True
-            )
+            value = form_bounds(rows, around, steps, self.how.rates, final=True)
             self.lower[item, row] = torch.fmax(self.lower[item, row], value)
 
     def attack(self, pre: PreActivation | None) -> PreActivation | None:

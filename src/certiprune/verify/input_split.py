@@ -255,7 +255,7 @@ class InputSearch(AbstractSearch):
             coeff = (mean @ margin.matrix[question]).squeeze(1)
             const = (mean.squeeze(1) * margin.offset[question]).sum(1)
             rows = Rows(self.way, item, coeff, const)
-            bound = form_bounds(self.engine, box, rows, around, steps, None, final=True)
+            bound = form_bounds(rows, around, steps, None, final=True)
             # The mean's coefficients are rounded, and so is the sum of the weights.
             size = (margin.matrix[question].abs() @ largest[item].unsqueeze(2)).squeeze(2)
             size = (mean.squeeze(1) * (size + margin.offset[question].abs())).sum(1)
