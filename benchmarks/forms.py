@@ -34,7 +34,6 @@ from certiprune.bounds.reduced_walker import Quick
 from certiprune.cli import images as image_file
 from certiprune.core.box import Box
 from certiprune.core.rng import generator
-from certiprune.net.ops import Affine
 from certiprune.verify import Cascade, Problem
 from certiprune.verify.bab import Settings
 from certiprune.verify.branching.choose import split
@@ -118,10 +117,7 @@ def walked(quick: Quick) -> int:
     total = sum(step.matrix.numel() for step in quick.steps)
     if quick.prefix is None:
         return total
-    network = quick.prefix.network
-    parts = ((node.op, network.shapes[node.inputs[0]]) for node in map(network.node, quick.prefix.way))
-    first = sum(op.cost(shape) for op, shape in parts if isinstance(op, Affine))
-    return total - quick.steps[0].matrix.numel() + first
+    return total - quick.steps[0].matrix.numel() + quick.prefix.network.cost(quick.prefix.way)
 
 
 HEAD = (

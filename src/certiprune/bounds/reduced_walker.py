@@ -38,7 +38,7 @@ class Prefix:
         """What is in front of ``relu``; None where that is no chain of affine operations, or its matrix is cheaper."""
         chain = _chain(network, relu)
         inputs = math.prod(network.input_shape)
-        if not chain or _cost(network, chain) * CONVOLUTION > len(neuron) * inputs:
+        if not chain or network.cost(chain) * CONVOLUTION > len(neuron) * inputs:
             return None
         return Prefix(network, chain, neuron)
 
@@ -75,15 +75,10 @@ def _chain(network: Network, relu: int) -> tuple[int, ...]:
     return tuple(chain[::-1])
 
 
-def _cost(network: Network, chain: tuple[int, ...]) -> int:
-    nodes = [network.node(v) for v in chain]
-    return sum(n.op.cost(network.shapes[n.inputs[0]]) for n in nodes if isinstance(n.op, Affine))
-
-
 def prefix_cost(network: Network) -> float:
     """Multiply-adds of what ``Prefix`` applies in front of the first ReLU; infinite where it cannot."""
     chain = _chain(network, network.relus[0]) if network.relus else ()
-    return _cost(network, chain) if chain else math.inf
+    return network.cost(chain) if chain else math.inf
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -111,11 +111,10 @@ class Network:
         )
         return Network(nodes, self.input_shape)
 
-    def cost(self) -> int:
-        """Multiply-adds of one forward pass."""
-        return sum(
-            node.op.cost(self.shapes[node.inputs[0]]) for node in self.nodes if isinstance(node.op, Affine)
-        )
+    def cost(self, values: Iterable[int] | None = None) -> int:
+        """Multiply-adds of one forward pass, or of the nodes that make ``values`` only."""
+        nodes = self.nodes if values is None else [self.node(v) for v in values]
+        return sum(node.op.cost(self.shapes[node.inputs[0]]) for node in nodes if isinstance(node.op, Affine))
 
 
 def evaluate(op: Op, args: Sequence[Tensor]) -> Tensor:
