@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from certiprune.core.errors import InputError
-from certiprune.core.memory import free, parse_memory
-
-_SHARE = 0.6
+from certiprune.core.memory import allowance, parse_memory
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def shares(jobs: int, threads: int | None, memory: str | None) -> Share:
     if jobs > together:
         has = f"this machine has {together}" if threads is None else f"--threads gives {together}"
         raise InputError(f"--jobs {jobs} needs at least {jobs} CPU threads; {has}")
-    return Share(together // jobs, (int(_SHARE * free()) if allowed is None else allowed) // jobs)
+    return Share(together // jobs, allowance(allowed) // jobs)
 
 
 def cores() -> int:

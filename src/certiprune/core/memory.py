@@ -11,6 +11,7 @@ _FALLBACK = 4 << 30
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?) *(%|[KMGT])(?:i?B)?", re.IGNORECASE)
 _UNIT = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LEAST = 1 << 20
+_SHARE = 0.6
 
 
 def parse_memory(text: str | int) -> int:
@@ -34,6 +35,11 @@ def parse_memory(text: str | int) -> int:
     if amount < _LEAST:
         raise InputError(f"{text!r} is too little memory to work with; at least 1M is needed")
     return amount
+
+
+def allowance(limit: int | None) -> int:
+    """Bytes that a search may hold: ``limit``, or 60 % of what is free on this machine."""
+    return int(_SHARE * free()) if limit is None else limit
 
 
 def free() -> int:

@@ -22,13 +22,14 @@ from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.reduced import reduce
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.window import plan
+from certiprune.core.memory import allowance
 from certiprune.core.rng import generator
 from certiprune.net.network import Network
 from certiprune.verify.bab import Search
 from certiprune.verify.effort import Cascade
 from certiprune.verify.forms import reducible, unit
 from certiprune.verify.input_split import InputSearch, wide_inputs
-from certiprune.verify.memory import allowance, out_of_memory, smaller
+from certiprune.verify.memory import out_of_memory, smaller
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
 from certiprune.verify.relaxation import LayeredRelaxation, ReducedRelaxation, Relaxation

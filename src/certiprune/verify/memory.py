@@ -1,4 +1,4 @@
-"""How much memory the search may take, and what to do where the machine has less."""
+"""What to do where the machine has less memory than the search may take."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from certiprune.core.errors import CertipruneError
-from certiprune.core.memory import free
 
-_SHARE = 0.6
 # Batches take less than ``_MUCH`` bytes anyway, so that only less makes a difference; ``_LEAST`` makes them of one.
 _MUCH, _LEAST = 1 << 28, 1 << 20
 # What libraries say of an allocation that failed. torch's own class is raised by devices only.
@@ -23,11 +21,6 @@ _WORDS = (
     "could not execute a primitive",
     "out of memory",
 )
-
-
-def allowance(limit: int | None) -> int:
-    """Bytes that a search may hold: ``limit``, or 60 % of what is free on this machine."""
-    return int(_SHARE * free()) if limit is None else limit
 
 
 def out_of_memory(error: BaseException) -> bool:

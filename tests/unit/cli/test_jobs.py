@@ -90,7 +90,7 @@ def test_the_command_takes_jobs(
 
 def test_threads_and_memory_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 8)
-    monkeypatch.setattr(machine, "free", lambda: 1000 << 20)
+    monkeypatch.setattr(memory, "free", lambda: 1000 << 20)
     assert shares(1, None, None) == Share(None, None)
     assert shares(1, 5, "2G") == Share(5, 2 << 30)
     assert shares(3, None, "3G") == Share(2, 1 << 30)
