@@ -108,6 +108,14 @@ class Relaxation(ABC):
         walker.set(sub.parameters())
         return walker.walk()
 
+    def forms(self, sub: Subproblems, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The subproblems' forms [m, outputs] and constants [m], times their multipliers where they have goals."""
+        coeff, const = self.coeff[sub.task].to(dtype), self.const[sub.task].to(dtype)
+        if sub.goal is None:
+            return coeff, const
+        weight = sub.theta[:, -1].to(dtype).clamp(min=0)
+        return coeff * weight.unsqueeze(1), const * weight
+
     def prove(self, sub: Subproblems, *, sign_only: bool = True) -> Tensor:
         """Rigorous lower bounds [m] (float64), by the trusted functions.
 
@@ -201,11 +209,7 @@ class LayeredRelaxation(Relaxation):
             )
             seen[v] = Lines(low, up, gap)
             pushes[v] = Push(neuron, amount[:, columns])
-        coeff, const = self.coeff[sub.task].to(dtype), self.const[sub.task].to(dtype)
-        if sub.goal is not None:
-            weight = sub.theta[:, -1].to(dtype).clamp(min=0)
-            coeff, const = coeff * weight.unsqueeze(1), const * weight
-        rows = Rows(self.way, sub.task, coeff, const)
+        rows = Rows(self.way, sub.task, *self.forms(sub, dtype))
         network = self.engine.quick if single else self.engine.exact
         box = self.around.quick_box if single else self.box
         sizes = self.around.quick_sizes if single else self.around.sizes
@@ -255,11 +259,8 @@ class ReducedRelaxation(Relaxation):
 
     def _prove(self, sub: Subproblems, sign_only: bool) -> Tensor:  # noqa: ARG002
         own = Columns.of(sub, torch.float64)
-        coeff, const = self.coeff[sub.task], self.const[sub.task]
-        if sub.goal is not None:
-            weight = sub.theta[:, -1].double().clamp(min=0)
-            coeff, const = coeff * weight.unsqueeze(1), const * weight
-        return reduced_value(self.reduced, coeff, const, own.low, own.up, own.gap, sub.pushes(torch.float64))
+        forms = self.forms(sub, torch.float64)
+        return reduced_value(self.reduced, *forms, own.low, own.up, own.gap, sub.pushes(torch.float64))
 
 
 def even(count: int, most: int) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from certiprune.bounds.optimise import Trace
 from certiprune.verify.branching.scores import split_gain
-from certiprune.verify.relaxation import Relaxation
+from certiprune.verify.relaxation import Relaxation, even
 from certiprune.verify.subproblem import Subproblems
 
 
@@ -40,7 +40,7 @@ def _children(relaxation: Relaxation, sub: Subproblems, column: Tensor, value: T
     sign = torch.tensor([1.0, -1.0]).repeat(m * k).unsqueeze(1)
     children = split(many, column.reshape(-1).repeat_interleave(2), sign)
     parts = []
-    size = relaxation.batch()
+    size = even(len(children), relaxation.part())
     for at in range(0, len(children), size):
         parts.append(relaxation.quick_value(children[at : at + size]).value)
     gain = torch.cat(parts).reshape(m, k, 2).clamp(max=0.0) - value.reshape(m, 1, 1)
