@@ -1,7 +1,8 @@
 """Bounds on what enters each ReLU, layer by layer: interval first, then linear forms for what that leaves unstable.
 
 Each neuron with an interval l < 0 < u gets two forms, z and -z, bounded over its window of the network (``window.py``);
-layers behind use the bounds found before them. With ``steps`` the forms' slopes are optimised, each form its own
+layers behind use the bounds found before them. One that the box's centre switches off can be stable in one way only:
+its upper end is bounded first, and its lower end only where that one leaves it unstable. With ``steps`` the forms' slopes are optimised, each form its own
 (alpha-CROWN, Xu et al. 2021, with slopes that are not shared between neurons). Every bound that is kept was
 computed by the trusted ``dual_value`` with its rounding subtracted, in float32 where ``Engine.single`` allows it.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -115,6 +117,17 @@ class Around:
         return magnitudes(self.engine.exact, self.box, self.pre)
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Which ends of one ReLU's neurons' ranges to bound: two boolean tensors [n, *shape]."""
+
+    lower: Tensor
+    upper: Tensor
+
+    def __and__(self, mask: Tensor) -> Ends:
+        return Ends(self.lower & mask, self.upper & mask)
+
+
 def preactivations(
     engine: Engine,
     box: Box,
@@ -122,6 +135,7 @@ def preactivations(
     steps: int = 0,
     rates: Rates | None = None,
     known: PreActivation | None = None,
+    chosen: Mapping[int, Ends] | None = None,
     deadline: float = math.inf,
 ) -> PreActivation:
     """Sound bounds for every ReLU of every box.
@@ -131,6 +145,8 @@ def preactivations(
         box: n boxes in float64.
         steps: iterations of slope optimisation for each form; 0 is CROWN.
         known: sound bounds to start from, kept where they are tighter.
+        chosen: by ReLU value, the ends of unstable neurons that are worth it; None for all. Other ends are what
+            interval arithmetic, or ``known``, says.
         deadline: a time of ``time.perf_counter`` after which to stop.
 
     Raises:
@@ -140,23 +156,31 @@ def preactivations(
     values: list[Interval] = [(box.lower, box.upper)]
     lower: dict[int, Tensor] = {}
     upper: dict[int, Tensor] = {}
+    middle = box.lower / 2 + box.upper / 2 if chosen is None else None
+    centre = engine.quick.run(middle.float()) if middle is not None else None
     for v, node in enumerate(network.nodes, start=1):
+        source = node.inputs[0] if node.inputs else 0
         if isinstance(node.op, Relu):
-            low, high = values[node.inputs[0]]
+            low, high = values[source]
             if known is not None:
                 low, high = torch.maximum(low, known.lower[v]), torch.minimum(high, known.upper[v])
-            if lower:
-                low, high = _tighten(
-                    engine,
-                    box,
-                    PreActivation(lower, upper),
-                    node.inputs[0],
-                    low,
-                    high,
-                    steps,
-                    rates,
-                    deadline,
-                )
+            unstable = (low < 0) & (high > 0)
+            if not any(u in lower for u in network.ancestors(source)):
+                passes = []
+            elif chosen is not None:
+                passes = [chosen[v] & unstable] if v in chosen else []
+            else:
+                assert centre is not None
+                off = ~(centre[source] > 0)
+                nothing = torch.zeros_like(unstable)
+                passes = [Ends(nothing, unstable & off), Ends(unstable, unstable & ~off)]
+            way = plan(network, source, windowed=True)
+            around: Around | None = None
+            for ends in passes:
+                wanted = ends & ((low < 0) & (high > 0))
+                if bool((wanted.lower | wanted.upper).any()):
+                    around = around or Around.of(engine, box, PreActivation(lower, upper), way)
+                    low, high = _tighten(around, way, wanted, low, high, steps, rates, deadline)
             lower[v], upper[v] = low, high
             values.append((low.clamp(min=0), high.clamp(min=0)))
         else:
@@ -165,37 +189,32 @@ def preactivations(
 
 
 def _tighten(
-    engine: Engine,
-    box: Box,
-    before: PreActivation,
-    value: int,
+    around: Around,
+    way: Plan,
+    ends: Ends,
     low: Tensor,
     high: Tensor,
     steps: int,
     rates: Rates | None,
     deadline: float,
 ) -> tuple[Tensor, Tensor]:
-    """Better ends of ``value`` [n, *shape] for the neurons whose ends straddle 0."""
-    unstable = (low < 0) & (high > 0)
-    found = unstable.flatten(1).nonzero()
-    if len(found) == 0 or not any(v in before.lower for v in engine.exact.ancestors(value)):
-        return low, high
-    way = plan(engine.exact, value, windowed=True)
-    shape = low.shape
+    """Better ``ends`` of the value that ``way`` starts from, whose ends are ``low`` and ``high`` [n, *shape]."""
+    engine, shape = around.engine, low.shape
     low, high = low.flatten(1).clone(), high.flatten(1).clone()
-    around = Around.of(engine, box, before, way)
-    for part in found.split(engine.chunk(way)):
+    # In the order of their places, because neurons at one place share a window.
+    both = torch.stack([ends.lower, ends.upper], -1).reshape(len(low), shape[1], -1, 2)
+    found = both.transpose(1, 2).nonzero()
+    for part in found.split(2 * engine.chunk(way)):
         if time.perf_counter() > deadline:
             raise OutOfTime
-        owner, neuron = part.repeat(2, 1).unbind(1)
-        one = torch.ones(len(part), dtype=torch.float64, device=low.device)
-        rows = neuron_rows(way, engine.exact, owner, neuron, torch.cat([one, -one]))
+        owner, place, channel, side = part.unbind(1)
+        neuron = channel * both.shape[2] + place
+        rows = neuron_rows(way, engine.exact, owner, neuron, 1 - 2 * side.double())
         bound = form_bounds(rows, around, steps, rates)
-        below, above = bound.chunk(2)
-        owner, neuron = part.unbind(1)
-        # Not ``maximum``: a bound that overflowed to NaN must not replace one that holds.
-        low[owner, neuron] = torch.fmax(low[owner, neuron], below)
-        high[owner, neuron] = torch.fmin(high[owner, neuron], -above)
+        for end, values, tighter in ((0, low, torch.fmax), (1, high, torch.fmin)):
+            item, column = owner[side == end], neuron[side == end]
+            # Not ``maximum``: a bound that overflowed to NaN must not replace one that holds.
+            values[item, column] = tighter(values[item, column], (1 - 2 * end) * bound[side == end])
     return low.reshape(shape), high.reshape(shape)
 
 
