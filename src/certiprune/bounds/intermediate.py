@@ -204,7 +204,7 @@ def _tighten(
     # In the order of their places, because neurons at one place share a window.
     both = torch.stack([ends.lower, ends.upper], -1).reshape(len(low), shape[1], -1, 2)
     found = both.transpose(1, 2).nonzero()
-    for part in found.split(2 * engine.chunk(way)):
+    for part in found.split(engine.chunk(way)):
         if time.perf_counter() > deadline:
             raise OutOfTime
         owner, place, channel, side = part.unbind(1)

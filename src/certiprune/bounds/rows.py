@@ -45,13 +45,23 @@ class Rows:
         return Rows(self.plan, self.owner, self.coeff.to(dtype), self.const.to(dtype), self.position)
 
     def take(self, t: Tensor, value: int) -> Tensor:
-        """What the forms see of ``t`` [n, *shape of value]: their box's item, cut to their window."""
+        """What the forms see of ``t`` [n, *shape of value]: their box's item, cut to their window.
+
+        A copy, unless form k is about box k.
+        """
+        seen = self.share(t, value)
+        if self.owner is None or len(seen) > 1:
+            return seen
+        return seen.repeat(len(self), *[1] * (seen.dim() - 1))
+
+    def share(self, t: Tensor, value: int) -> Tensor:
+        """``take`` to read only: one item for all forms where they all see the same."""
         window = self.plan.windows[value]
         if window is None:
-            return t if self.owner is None else t[self.owner]
+            return t if self.owner is None or len(t) == 1 else t[self.owner]
         owner, position, form = self._places
         seen = window.take(t, owner, position)
-        return seen if form is None else seen.index_select(0, form)
+        return seen if form is None or len(seen) == 1 else seen.index_select(0, form)
 
     @cached_property
     def _places(self) -> tuple[Tensor, Tensor, Tensor | None]:

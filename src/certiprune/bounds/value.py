@@ -75,24 +75,24 @@ def dual_value(
 
     def lose(value: int, c: Tensor, terms: int) -> None:
         if sizes is not None:
-            lost = ((c.abs() + UNDERFLOW) * rows.take(sizes[value], value)).flatten(1).sum(1)
+            lost = c.abs().add_(UNDERFLOW).mul_(rows.share(sizes[value], value)).flatten(1).sum(1)
             error.add_(lost, alpha=gamma(terms + steps, precision))
 
     for v in rows.plan.order:
         c = form.pop(v)
         if v == 0:
-            low, high = rows.take(box.lower, 0), rows.take(box.upper, 0)
-            total = total + _sum(c.clamp(min=0) * low + c.clamp(max=0) * high)
+            low, high = rows.share(box.lower, 0), rows.share(box.upper, 0)
+            total = total + _sum(c.clamp(min=0).mul_(low).add_(c.clamp(max=0).mul_(high)))
             lose(0, c, _terms(c))
             break
         node = network.node(v)
         if isinstance(node.op, Relu):
             here = lines[v]
-            low, up, gap = (t if seen else rows.take(t, v) for t in (here.low, here.up, here.gap))
+            low, up, gap = (t if seen else rows.share(t, v) for t in (here.low, here.up, here.gap))
             below = c.clamp(max=0)
             total = total + _sum(below * gap)
             lose(v, c, _terms(c))
-            back = c.clamp(min=0) * low + below * up
+            back = c.clamp(min=0).mul_(low).add_(below.mul_(up))
             if pushes is not None and v in pushes:
                 push = pushes[v]
                 back = back.flatten(1).scatter_add(1, push.index, push.amount).reshape(back.shape)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from certiprune.net.ops import Add, Conv, Relu, Scale, Shape
 
 # Beyond this share of the whole value a window saves nothing.
 _WHOLE = 0.6
+# So many windows are cut out one by one.
+_SLICES = 32
 
 Pair = tuple[int, int]
 
@@ -74,11 +77,22 @@ class Window:
         """The windows [m, c, h, w] of ``t`` [n, c, H, W] at the owners' items; zero outside of ``t``."""
         top, left = self.corner(position)
         height, width = t.shape[-2:]
+        if len(owner) <= _SLICES:
+            return self._slices(t, owner.tolist(), top.tolist(), left.tolist())
         up, before = max(0, -int(top.min())), max(0, -int(left.min()))
         down = max(0, int(top.max()) + self.size[0] - height)
         after = max(0, int(left.max()) + self.size[1] - width)
         view = F.pad(t, (before, after, up, down)).unfold(2, self.size[0], 1).unfold(3, self.size[1], 1)
         return view[owner, :, top + up, left + before]
+
+    def _slices(self, t: Tensor, owner: list[int], top: list[int], left: list[int]) -> Tensor:
+        """``take`` where there are few windows: a slice each is quicker than one index for all of them."""
+        (h, w), (height, width) = self.size, t.shape[-2:]
+        up, before = max(0, -min(top)), max(0, -min(left))
+        down, after = max(0, max(top) + h - height), max(0, max(left) + w - width)
+        whole = F.pad(t, (before, after, up, down)) if up or before or down or after else t
+        corners = zip(owner, top, left, strict=True)
+        return torch.stack([whole[k, :, y + up : y + up + h, x + before : x + before + w] for k, y, x in corners])
 
     def spread(self, c: Tensor, position: Tensor, shape: Shape) -> Tensor:
         """Windows ``c`` [m, c, h, w] put at their places in zero values [m, *shape]; what sticks out is dropped."""
