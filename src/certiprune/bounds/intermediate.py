@@ -2,9 +2,10 @@
 
 Each neuron with an interval l < 0 < u gets two forms, z and -z, bounded over its window of the network (``window.py``);
 layers behind use the bounds found before them. One that the box's centre switches off can be stable in one way only:
-its upper end is bounded first, and its lower end only where that one leaves it unstable. With ``steps`` the forms' slopes are optimised, each form its own
-(alpha-CROWN, Xu et al. 2021, with slopes that are not shared between neurons). Every bound that is kept was
-computed by the trusted ``dual_value`` with its rounding subtracted, in float32 where ``Engine.single`` allows it.
+its upper end is bounded first, and its lower end only where that one leaves it unstable. With ``steps`` the forms'
+slopes are optimised, each form its own (alpha-CROWN, Xu et al. 2021, with slopes that are not shared between neurons).
+Every bound that is kept was computed by the trusted ``dual_value`` with its rounding subtracted, in float32 where
+``Engine.single`` allows it.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ def preactivations(
     known: PreActivation | None = None,
     chosen: Mapping[int, Ends] | None = None,
     deadline: float = math.inf,
+    until: float = math.inf,
 ) -> PreActivation:
     """Sound bounds for every ReLU of every box.
 
@@ -147,7 +149,8 @@ def preactivations(
         known: sound bounds to start from, kept where they are tighter.
         chosen: by ReLU value, the ends of unstable neurons that are worth it; None for all. Other ends are what
             interval arithmetic, or ``known``, says.
-        deadline: a time of ``time.perf_counter`` after which to stop.
+        deadline: a time of ``time.perf_counter`` after which to give up.
+        until: such a time after which no more ends are tried, and the bounds are what is known by then.
 
     Raises:
         OutOfTime: the deadline passed.
@@ -180,7 +183,7 @@ def preactivations(
                 wanted = ends & ((low < 0) & (high > 0))
                 if bool((wanted.lower | wanted.upper).any()):
                     around = around or Around.of(engine, box, PreActivation(lower, upper), way)
-                    low, high = _tighten(around, way, wanted, low, high, steps, rates, deadline)
+                    low, high = _tighten(around, way, wanted, low, high, steps, rates, deadline, until)
             lower[v], upper[v] = low, high
             values.append((low.clamp(min=0), high.clamp(min=0)))
         else:
@@ -197,6 +200,7 @@ def _tighten(
     steps: int,
     rates: Rates | None,
     deadline: float,
+    until: float,
 ) -> tuple[Tensor, Tensor]:
     """Better ``ends`` of the value that ``way`` starts from, whose ends are ``low`` and ``high`` [n, *shape]."""
     engine, shape = around.engine, low.shape
@@ -207,6 +211,8 @@ def _tighten(
     for part in found.split(engine.chunk(way)):
         if time.perf_counter() > deadline:
             raise OutOfTime
+        if time.perf_counter() > until:
+            break
         owner, place, channel, side = part.unbind(1)
         neuron = channel * both.shape[2] + place
         rows = neuron_rows(way, engine.exact, owner, neuron, 1 - 2 * side.double())
@@ -221,14 +227,24 @@ def _tighten(
 def form_bounds(
     rows: Rows, around: Around, steps: int, rates: Rates | None, *, final: bool = False
 ) -> Tensor:
+    """The bounds of ``bound_forms``."""
+    return bound_forms(rows, around, steps, rates, final=final)[0]
+
+
+def bound_forms(
+    rows: Rows, around: Around, steps: int, rates: Rates | None, *, final: bool = False
+) -> tuple[Tensor, dict[int, Tensor]]:
     """Rigorous lower bounds [m] (float64) of forms, with CROWN's slopes or, with ``steps``, with optimised ones.
+
+    And the coefficients (float32) behind each ReLU on the way at the end of the ascent, by ReLU value, as the forms
+    see them; none where there was no ascent.
 
     Where float32 proves enough it does: ``final`` says that only signs matter, and that forms whose sign float32
     leaves open by its rounding are worth float64.
     """
     best = _prove(rows, around, None, final)
     if steps == 0 or not around.quick_lines:
-        return best
+        return best, {}
     quick = {
         v: Lines(*(rows.take(t, v) for t in (a.low, a.up, a.gap))) for v, a in around.quick_lines.items()
     }
@@ -245,8 +261,10 @@ def form_bounds(
     # In places where a neuron is stable its slope is not a parameter.
     theta = torch.lerp(start.theta, end.theta.clamp_(0, 1), start.free)
     slopes = {v: theta[:, index.columns[v]].reshape(t.low.shape) for v, t in quick.items()}
+    assert end.trace is not None
+    coeff = end.trace.coeff
     del walker, quick, start, end
-    return torch.fmax(best, _prove(rows, around, slopes, final))
+    return torch.fmax(best, _prove(rows, around, slopes, final)), coeff
 
 
 def _prove(rows: Rows, around: Around, slopes: dict[int, Tensor] | None, final: bool) -> Tensor:

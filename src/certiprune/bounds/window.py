@@ -92,7 +92,9 @@ class Window:
         down, after = max(0, max(top) + h - height), max(0, max(left) + w - width)
         whole = F.pad(t, (before, after, up, down)) if up or before or down or after else t
         corners = zip(owner, top, left, strict=True)
-        return torch.stack([whole[k, :, y + up : y + up + h, x + before : x + before + w] for k, y, x in corners])
+        return torch.stack(
+            [whole[k, :, y + up : y + up + h, x + before : x + before + w] for k, y, x in corners]
+        )
 
     def spread(self, c: Tensor, position: Tensor, shape: Shape) -> Tensor:
         """Windows ``c`` [m, c, h, w] put at their places in zero values [m, *shape]; what sticks out is dropped."""

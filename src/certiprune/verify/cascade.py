@@ -8,20 +8,19 @@ for the whole box by the trusted bound, or by a tree of subproblems that is clos
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from certiprune.attack import pgd, property_margin
-from certiprune.bounds.intermediate import Around, Engine, OutOfTime, form_bounds, preactivations
+from certiprune.bounds.intermediate import Engine, OutOfTime, preactivations
 from certiprune.bounds.interval import gamma, interval
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.reduced import reduce
-from certiprune.bounds.rows import Rows
-from certiprune.bounds.window import plan
 from certiprune.core.memory import allowance
 from certiprune.core.rng import generator
 from certiprune.net.network import Network
@@ -33,6 +32,7 @@ from certiprune.verify.memory import out_of_memory, smaller
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 from certiprune.verify.problem import Budget, Problem
 from certiprune.verify.relaxation import LayeredRelaxation, ReducedRelaxation, Relaxation
+from certiprune.verify.root import bound_rows, tighten_neurons
 from certiprune.verify.search import POSITIVE, AbstractSearch
 from certiprune.verify.witness import snap, violated
 
@@ -136,37 +136,39 @@ class _Group:
 
     def crown(self, pre: PreActivation | None) -> PreActivation:
         """CROWN with bounds for every neuron that the interval bounds leave unstable."""
-        return self._bound(pre, 0, 0)
-
-    def alpha(self, pre: PreActivation | None) -> PreActivation:
-        """Optimised slopes: for the neurons that are unstable, then for the open clauses."""
-        return self._bound(pre, self.how.tighten_steps, self.how.alpha_steps)
-
-    def _bound(self, pre: PreActivation | None, tighten: int, steps: int) -> PreActivation:
         assert pre is not None
         live = self.live.nonzero()[:, 0]
-        box = self.problem.box[live]
-        better = preactivations(
-            self.engine, box, steps=tighten, rates=self.how.rates, known=pre[live], deadline=self._deadline()
-        )
-        pre = pre.put(live, better)
-        self._rows(pre, steps)
-        self.certify()
+        box, known = self.problem.box[live], pre[live]
+        pre = pre.put(live, preactivations(self.engine, box, known=known, deadline=self._deadline()))
+        self._rows(pre, 0)
         return pre
 
-    def _rows(self, pre: PreActivation, steps: int) -> None:
-        """Bound the rows of the clauses that are still open."""
+    def alpha(self, pre: PreActivation | None) -> PreActivation:
+        """Optimised slopes: for the open clauses, then for the neurons that these need most, then for both."""
+        assert pre is not None
+        how, weight = self.how, self._rows(pre, self.how.alpha_steps)
+        live = self.live.nonzero()[:, 0]
+        if how.tighten_steps == 0 or len(live) == 0:
+            return pre
+        now, deadline = time.perf_counter(), self._deadline()
+        # The search gets half of the time that is left; with a node limit nothing depends on the clock.
+        until = (now + deadline) / 2 if self.budget.nodes is None else math.inf
+        box, needed = self.problem.box[live], {v: t[live] for v, t in weight.items()}
+        better = tighten_neurons(self.engine, box, pre[live], needed, how, deadline=deadline, until=until)
+        if better is not None:
+            pre = pre.put(live, better)
+            self._rows(pre, how.alpha_steps)
+        return pre
+
+    def _rows(self, pre: PreActivation, steps: int) -> Mapping[int, Tensor]:
+        """Bound the rows of the clauses that are still open; how much these rows need each neuron's bounds."""
         margin = self.problem.margin
-        open_rows = self._open_clauses()[:, margin.clause] & self.live.unsqueeze(1)
-        found = open_rows.nonzero()
-        network = self.engine.exact
-        way = plan(network, network.output)
-        around = Around.of(self.engine, self.problem.box, pre, way)
-        for part in found.split(self.engine.chunk(way)):
-            item, row = part[:, 0], part[:, 1]
-            rows = Rows(way, item, margin.matrix[item, row], margin.offset[item, row])
-            value = form_bounds(rows, around, steps, self.how.rates, final=True)
-            self.lower[item, row] = torch.fmax(self.lower[item, row], value)
+        wanted = self._open_clauses()[:, margin.clause] & self.live.unsqueeze(1)
+        box, rates = self.problem.box, self.how.rates
+        found = bound_rows(self.engine, box, margin, pre, wanted, steps=steps, rates=rates)
+        self.lower[found.item, found.row] = torch.fmax(self.lower[found.item, found.row], found.value)
+        self.certify()
+        return found.weight
 
     def attack(self, pre: PreActivation | None) -> PreActivation | None:
         """A short attack on the margins."""

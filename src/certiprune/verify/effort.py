@@ -16,8 +16,10 @@ class Cascade:
     Attributes:
         group: questions that travel together.
         attack_steps, attack_restarts: of the attack before alpha-CROWN.
-        tighten_steps: slope iterations for each neuron that CROWN leaves unstable.
         alpha_steps: slope iterations for each open clause at the root.
+        tighten_steps: slope iterations for each end of a neuron's range that the clauses still open after that need
+            most (``root.py``).
+        tighten_walks: what this may cost for each question, in walks of a form through the whole network.
         search: branch and bound.
         inputs: when to split inputs instead of ReLUs, and how.
     """
@@ -26,6 +28,7 @@ class Cascade:
     attack_steps: int = 20
     attack_restarts: int = 2
     tighten_steps: int = 10
+    tighten_walks: int = 1500
     alpha_steps: int = 20
     rates: Rates = field(default_factory=lambda: Rates(alpha=0.25, momentum=0.7))
     search: Settings = field(default_factory=Settings)
