@@ -90,7 +90,7 @@ class Search(AbstractSearch):
         super().__init__(margin, budget, spent, memory, replay)
         self.relaxation, self.question, self.clause = relaxation, question, clause
         self.settings = settings
-        self.frontier = Frontier(len(relaxation), Nodes.none(relaxation.width))
+        self.frontier = Frontier(len(relaxation), Nodes.none(relaxation.width, relaxation.rows))
         self.live[question] = True
         columns = list(relaxation.index.columns.values())
         self.shallow = columns[min(settings.refresh_layers, len(columns) - 1)].start if columns else 0
