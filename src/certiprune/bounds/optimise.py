@@ -32,7 +32,7 @@ class Rates:
 
     A multiplier is a coefficient of what enters a split neuron, so its rate is in units of the mean absolute
     coefficient behind the form's split neurons: the ascent is the same however a network's layers are scaled.
-    The weights of a clause's rows move by ``weight`` at most.
+    The weights of a clause's rows (``mix.py``) move by ``weight``.
     """
 
     alpha: float = 0.1
@@ -40,7 +40,7 @@ class Rates:
     decay: float = 0.9
     momentum: float = 0.5
     second: float = 0.9
-    weight: float = 0.3
+    weight: float = 0.01
 
 
 @dataclass(frozen=True)
