@@ -52,7 +52,10 @@ def shift(weight: Tensor, slope: Tensor, rate: float) -> None:
     """
     mean = (weight * slope).sum(1, keepdim=True)
     uphill = slope - mean
+    # A row of no weight that is worse than the mean cannot move, and must not make the others' steps small.
+    moves = (weight > 0) | (uphill > 0)
+    uphill = uphill * moves
     # Rows that differ by rounding only are as good as each other.
-    size = torch.maximum(uphill.abs().amax(1, keepdim=True), 1e-5 * slope.abs().amax(1, keepdim=True))
+    size = torch.maximum(uphill.abs(), 1e-5 * slope.abs() * moves).amax(1, keepdim=True)
     weight.addcdiv_(uphill, size.clamp(min=1e-30), value=rate).clamp_(min=0)
     weight /= weight.sum(1, keepdim=True)
