@@ -55,10 +55,11 @@ def test_any_weights_bound_the_largest_row_where_the_splits_hold(name: str, seed
         width = sub.sign.shape[1]
         for relaxation in (made.reduced, made.layered):
             end = relaxation.ascend(sub, steps=4, rates=Rates(weight=0.3), goal=1e9)
-            # Weights of any sum are brought to the sum 1.
-            stretched = sub.theta.clone()
+            # Weights of any sum are brought to the sum 1, and those that are negative count as 0.
+            stretched, negative = sub.theta.clone(), sub.theta.clone()
             stretched[:, width : width + 3] *= 7
-            for theta in (sub.theta, end.theta, stretched):
+            negative[:, width + 1] = -0.5
+            for theta in (sub.theta, end.theta, stretched, negative):
                 proved = relaxation.prove(sub.using(theta), sign_only=False).unsqueeze(1)
                 assert bool((~inside | (proved <= what + 1e-12 * (1 + what.abs()))).all())
 
@@ -142,6 +143,12 @@ def test_a_row_that_cannot_lose_more_weight_does_not_hold_up_the_others() -> Non
     weight = torch.tensor([[0.5, 0.5, 0.0]])
     shift(weight, torch.tensor([[1.0, -1.0, -1e20]]), 0.1)
     torch.testing.assert_close(weight, torch.tensor([[0.6, 0.4, 0.0]]))
+
+
+def test_slopes_that_are_no_numbers_move_nothing() -> None:
+    weight = torch.tensor([[0.5, 0.5], [0.5, 0.5]])
+    shift(weight, torch.tensor([[torch.inf, -torch.inf], [torch.nan, torch.nan]]), 0.1)
+    assert bool((weight == 0.5).all())
 
 
 def margin() -> Margin:

@@ -2,8 +2,8 @@
 
 A clause of rows m_1 .. m_r fails where none of them is positive, so it holds wherever  sum_i w_i m_i(x) > 0  for any
 weights w >= 0: they are multipliers of the constraints m_i <= 0. With sum w = 1 the mean is at most the largest row, so
-its bound is one of the clause, too. The dual function is concave in w, and its slope in w_i is the i-th row's value at
-the minimiser that the walk forward has already found (Danskin). Nothing here is trusted.
+its bound is one of the clause, too. The slope of the dual function in w_i is the i-th row's value at the minimiser that
+the walk forward has already found (Danskin). Nothing here is trusted.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def shift(weight: Tensor, slope: Tensor, rate: float) -> None:
 
     The largest change of a weight is ``rate`` before the sum is made 1 again, however the rows are scaled.
     """
+    # What overflowed says nothing, and must not make the weights numbers that are none.
+    slope = slope.nan_to_num(0.0, 0.0, 0.0)
     mean = (weight * slope).sum(1, keepdim=True)
     uphill = slope - mean
     # A row of no weight that is worse than the mean cannot move, and must not make the others' steps small.

@@ -82,7 +82,8 @@ class Relaxation(ABC):
 
     def batch(self) -> int:
         """Subproblems that fit in the engine's memory at once."""
-        return max(1, self.engine.memory // (self.numbers * 48 + self.width * 80))
+        rows = self.rows * self.coeff.shape[1]
+        return max(1, self.engine.memory // (self.numbers * 48 + self.width * 80 + rows * 24))
 
     def part(self) -> int:
         """Subproblems to bound at once: they fit in the memory, and their numbers stay near the processor.

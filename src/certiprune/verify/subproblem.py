@@ -57,9 +57,9 @@ class Subproblems:
 
     @property
     def weight(self) -> Tensor:
-        """The rows' weights [m, r], of sum 1."""
+        """The rows' weights [m, r], not negative and of sum 1 (float64)."""
         end = self.theta.shape[1] - (self.goal is not None)
-        weight = self.theta[:, self.sign.shape[1] : end].double()
+        weight = self.theta[:, self.sign.shape[1] : end].double().clamp(min=0)
         return weight / weight.sum(1, keepdim=True)
 
     def pushes(self, dtype: torch.dtype) -> Tensor:
