@@ -8,12 +8,13 @@ ones that the classifier is certified to have right: without the spike the answe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from certiprune.core.box import Box
+from certiprune.core.margin import Margin
 from certiprune.core.mask import Mask
 from certiprune.data import load
 from certiprune.net import Network, compact, lower
@@ -148,6 +149,25 @@ def plant(
     whole = Network((*network.nodes, *nodes), network.input_shape)
     whole = fold(whole, whole.output)
     return Planted(compact(whole)[0], problem, point[0])
+
+
+def crossed(planted: Planted, seed: int, rows: int) -> Planted:
+    """The same question with ``rows`` rows in each clause, none of which may hold at the planted point either.
+
+    A row m becomes the rows m + a_i g with the a_i of sum 0 and a form g that is 0 at the point: each of them is
+    smaller than m in about half of the box, the largest is nowhere, and their mean is m.
+    """
+    source = Source.of(seed + 31)
+    problem = planted.problem
+    margin = problem.margin
+    at = planted.network(planted.point.unsqueeze(0))[0]
+    form = source.normal(margin.rows, len(at))
+    share = torch.linspace(-1, 1, rows, dtype=F64)
+    matrix = margin.matrix[0].unsqueeze(1) + share.reshape(1, -1, 1) * form.unsqueeze(1)
+    offset = margin.offset[0].unsqueeze(1) - share * (form @ at).unsqueeze(1)
+    clause = margin.clause.repeat_interleave(rows)
+    several = Margin(matrix.reshape(1, -1, len(at)), offset.reshape(1, -1), clause)
+    return replace(planted, problem=replace(problem, margin=several))
 
 
 def _point(box: Box, place: str, at: Tensor, source: Source) -> Tensor:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from certiprune.bounds import Engine, preactivations
+from certiprune.bounds.mix import Mix
 from certiprune.bounds.reduced import Reduced, reduce
 from certiprune.core.box import Box
 from certiprune.net import Network
 from certiprune.net.build import Builder
 from certiprune.net.ops import Conv, Permute, Select
+from certiprune.verify.clauses import Several
 from certiprune.verify.relaxation import LayeredRelaxation, ReducedRelaxation
 from certiprune.verify.subproblem import Subproblems
 from helpers.networks import KINDS, Source, images, random_box
@@ -116,3 +118,21 @@ def subproblems(
     column = torch.randint(shape[1], (count,), generator=source.generator)
     goal[torch.arange(count), column] = source.normal(count).sign().float()
     return replace(sub, theta=torch.cat([theta, source.uniform(count, 1).float()], 1), goal=goal)
+
+
+def crossed(made: Scene, source: Source, rows: int) -> Scene:
+    """The same box with tasks that are clauses of ``rows`` random rows each."""
+    tasks = len(made.reduced)
+    mix = Mix(source.normal(tasks, rows, made.network.outputs), source.normal(tasks, rows))
+    several = Several(mix, torch.full((tasks, rows), 1 / rows))
+    reduced, layered = (replace(t, several=several) for t in (made.reduced, made.layered))
+    return Scene(made.network, made.box, reduced, layered)
+
+
+def weighted(sub: Subproblems, source: Source, rows: int) -> Subproblems:
+    """The subproblems with random weights for ``rows`` rows; some weights are 0."""
+    weight = source.uniform(len(sub), rows) * (source.uniform(len(sub), rows) < 0.7)
+    weight[:, 0] += 0.01
+    weight = (weight / weight.sum(1, keepdim=True)).float()
+    width = sub.sign.shape[1]
+    return sub.using(torch.cat([sub.theta[:, :width], weight, sub.theta[:, width:]], 1))

@@ -23,7 +23,7 @@ from certiprune.verify.bab import Settings
 from certiprune.verify.subproblem import Columns, Subproblems
 from helpers.exact import minimum
 from helpers.networks import F64, Source, random_box, random_margin, random_points
-from helpers.reduced import NAMES, Scene, network_of, scene, scene_of, subproblems
+from helpers.reduced import NAMES, Scene, crossed, network_of, scene, scene_of, subproblems, weighted
 
 SEEDS = st.integers(0, 10_000)
 # Of a coefficient nearer to 0 than this float32 does not know the sign, on which all that follows depends.
@@ -108,10 +108,13 @@ class Reference:
         push = -sub.sign.double() * theta[:, :width]
         weight = torch.ones(len(sub), 1, dtype=F64)
         if sub.goal is not None:
-            push, weight = push + sub.goal.double(), theta[:, width:]
-        form_in = made.reduced.coeff[sub.task]
+            push, weight = push + sub.goal.double(), theta[:, -1:]
+        form_in, const = made.reduced.coeff[sub.task], made.reduced.const[sub.task]
+        if made.reduced.several is not None:
+            mix = made.reduced.several.mix[sub.task]
+            form_in, const = mix.form(theta[:, width : width + mix.rows])
         c = weight * (form_in @ form.out.matrix)
-        value = weight[:, 0] * (form_in @ form.out.const + made.reduced.const[sub.task])
+        value = weight[:, 0] * (form_in @ form.out.const + const)
         behind, line = [], []
         for layer in reversed(form.layers):
             at = layer.columns
@@ -161,12 +164,16 @@ def assert_trace(
 def test_both_walkers_see_the_dual_function_and_its_gradient(name: str, seed: int) -> None:
     made = scene(name, seed)
     source = Source.of(seed + 3)
-    for bent, goals in ((False, False), (True, False), (True, True)):
+    for bent, goals, rows in ((False, False, 0), (True, False, 0), (True, True, 0), (True, False, 3)):
         sub = subproblems(made, source, 10, bent=bent, goals=goals)
+        if rows:
+            made = crossed(made, source, rows)
+            sub = weighted(sub, source, rows)
         true = Reference.of(made, sub)
-        allowed = 1e-9 * (1 + true.value.abs())
+        # The weights are float32 numbers, whose sum is 1 up to rounding.
+        allowed = (1e-6 if rows else 1e-9) * (1 + true.value.abs())
         proved = made.reduced.prove(sub, sign_only=False)
-        assert bool(((proved <= true.value) & (proved >= true.value - allowed)).all())
+        assert bool(((proved <= true.value + allowed * bool(rows)) & (proved >= true.value - allowed)).all())
         for relaxation in (made.reduced, made.layered):
             trace = relaxation.quick_value(sub)
             assert_trace(made, sub, trace, relaxation.seen(sub, trace), true)

@@ -14,7 +14,7 @@ from certiprune.core.rng import generator
 from certiprune.verify import Budget, Cascade, Outcome, Reason, Stage, Verdict, decide
 from certiprune.verify.bab import Settings
 from helpers.networks import Source
-from helpers.planted import MODELS, PLACES, Base, Planted, plant, trained
+from helpers.planted import MODELS, PLACES, Base, Planted, crossed, plant, trained
 from helpers.rational import exact_worst
 
 FOUND = (Verdict.FALSIFIED, Verdict.MISCLASSIFIED)
@@ -78,8 +78,11 @@ def check(planted: Planted, outcome: Outcome) -> None:
         assert outcome.reason in (Reason.NODES, Reason.NUMERIC)
 
 
-def run(bases: list[Base], seeds: Iterable[int], nodes: int) -> Tally:
-    """One planted question for each seed: every base, place, width, depth and scale comes up."""
+def run(bases: list[Base], seeds: Iterable[int], nodes: int, rows: int = 1) -> Tally:
+    """One planted question for each seed: every base, place, width, depth and scale comes up.
+
+    With ``rows`` above 1 each clause has so many rows that cross each other.
+    """
     tally = Tally()
     for seed in seeds:
         source = Source.of(seed)
@@ -92,6 +95,8 @@ def run(bases: list[Base], seeds: Iterable[int], nodes: int) -> Tally:
             scale=(1e-4, 1.0, 1e4)[source.whole(0, 2)],
             windows=bool(source.whole(0, 1)),
         )
+        if rows > 1:
+            planted = crossed(planted, seed, rows)
         how = WAYS[seed // len(bases) // len(PLACES) % len(WAYS)]
         # Alone, and not on the clock, so that the counts are the same everywhere.
         how = replace(how, group=1)
@@ -119,6 +124,18 @@ def test_planted_counterexamples_are_never_certified(capsys: pytest.CaptureFixtu
     assert found(tally) >= 0.5 * tally.total
     # Not all of them by luck: some only where every ReLU was fixed, or on the way there.
     assert tally.stages[Stage.BRANCHING] + tally.stages[Stage.LEAF] >= 5
+
+
+def test_planted_counterexamples_of_clauses_of_several_rows_are_never_certified(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bases = [base(name, pruned=k % 2 == 0) for k, name in enumerate(MODELS)]
+    tally = run(bases, range(100, 112), nodes=600, rows=3)
+    with capsys.disabled():
+        print(f"\n  {tally}")
+    assert tally.missed >= 0.75 * tally.total
+    assert found(tally) >= 0.5 * tally.total
+    assert tally.stages[Stage.BRANCHING] + tally.stages[Stage.LEAF] >= 4
 
 
 @pytest.mark.slow

@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from certiprune.bounds.mix import Mix, shift
 from certiprune.bounds.relax import Lines
 from certiprune.bounds.rows import Rows, gather
 from certiprune.core.box import Box
@@ -31,6 +32,7 @@ class Rates:
 
     A multiplier is a coefficient of what enters a split neuron, so its rate is in units of the mean absolute
     coefficient behind the form's split neurons: the ascent is the same however a network's layers are scaled.
+    The weights of a clause's rows (``mix.py``) move by ``weight``.
     """
 
     alpha: float = 0.1
@@ -38,6 +40,7 @@ class Rates:
     decay: float = 0.9
     momentum: float = 0.5
     second: float = 0.9
+    weight: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,11 @@ class Parameters:
     """One row of parameters per form: the lower slope of a free neuron, the multiplier of a split one.
 
     Attributes:
-        theta: [m, k].
+        theta: [m, k], or [m, k + r] with the weights of r rows (``mix.py``).
         sign: [m, k]: -1 split off, 0 free, +1 split on. ``None`` where nothing is split.
         free: [m, k] 1.0 where the column is an unstable, unsplit neuron, else 0.0.
         goal: None, or [m, k] what is bounded besides the form: ``goal @ z`` over the neurons' entering values. The
-            form is then a constraint "form <= 0" with a multiplier of its own, the column after the k others.
+            form is then a constraint "form <= 0" with a multiplier of its own, the last column, and the weights stay.
     """
 
     theta: Tensor
@@ -88,12 +91,19 @@ class Parameters:
         sign, goal = (None if t is None else t[rows] for t in (self.sign, self.goal))
         return Parameters(self.theta[rows], sign, self.free[rows], goal)
 
+    @property
+    def weight(self) -> Tensor:
+        """The rows' weights [m, r], a view."""
+        end = self.theta.shape[1] - (self.goal is not None)
+        return self.theta[:, self.free.shape[1] : end]
+
 
 @dataclass
 class Trace:
     """What one iteration saw: by ReLU value, the coefficients behind it, and what enters it at the minimiser.
 
-    ``value`` [m] is the bound, ``form`` [m] the form's own part of it before its multiplier.
+    ``value`` [m] is the bound, ``form`` [m] the form's own part of it before its multiplier; ``rows`` [m, r] are the
+    values of the rows that the form is a mean of.
     """
 
     coeff: dict[int, Tensor]
@@ -101,6 +111,17 @@ class Trace:
     minimiser: Tensor
     value: Tensor
     form: Tensor
+    rows: Tensor | None = None
+
+    def __getitem__(self, keep: Tensor) -> Trace:
+        return Trace(
+            {v: t[keep] for v, t in self.coeff.items()},
+            {v: t[keep] for v, t in self.entering.items()},
+            self.minimiser[keep],
+            self.value[keep],
+            self.form[keep],
+            None if self.rows is None else self.rows[keep],
+        )
 
 
 class AbstractWalker(ABC):
@@ -128,10 +149,21 @@ class AbstractWalker(ABC):
 
 
 class Walker(AbstractWalker):
-    """Walks through the whole network; ``lines`` are as the forms see them, and are written to."""
+    """Walks through the whole network; ``lines`` are as the forms see them, and are written to.
 
-    def __init__(self, network: Network, box: Box, rows: Rows, lines: dict[int, Lines], index: Index):
-        self.network, self.rows, self.index = network, rows, index
+    With ``mix`` the forms are means of its rows, by the parameters' weights.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        box: Box,
+        rows: Rows,
+        lines: dict[int, Lines],
+        index: Index,
+        mix: Mix | None = None,
+    ):
+        self.network, self.rows, self.index, self.mix = network, rows, index, mix
         self.low_end, self.high_end = rows.take(box.lower, 0), rows.take(box.upper, 0)
         self.lines = lines
         self.pushes: dict[int, tuple[Tensor, Tensor]] = {}
@@ -142,8 +174,12 @@ class Walker(AbstractWalker):
         self.low_end, self.high_end = self.low_end[keep], self.high_end[keep]
         self.lines = {v: Lines(t.low[keep], t.up[keep], t.gap[keep]) for v, t in self.lines.items()}
         self.index = self.index[keep]
+        self.mix = None if self.mix is None else self.mix[keep]
 
     def set(self, parameters: Parameters) -> None:
+        if self.mix is not None:
+            coeff, const = self.mix.form(parameters.weight)
+            self.rows = replace(self.rows, coeff=coeff, const=const)
         for v, here in self.lines.items():
             columns = self.index.columns[v]
             theta = parameters.theta[:, columns]
@@ -218,7 +254,8 @@ class Walker(AbstractWalker):
             values[v] = out if b is None else out + rows.constant(b, v, network)
         own = rows.const + (values[rows.plan.start] * rows.coeff).flatten(1).sum(1)
         value = extra + (own if self.weight is None else own * self.weight)
-        return Trace(coeff, entering, minimiser, value, own)
+        each = None if self.mix is None else self.mix.values(values[rows.plan.start])
+        return Trace(coeff, entering, minimiser, value, own, each)
 
     def behind(self, trace: Trace) -> Tensor:
         parts = []
@@ -238,6 +275,8 @@ class Walker(AbstractWalker):
             if parameters.sign is not None:
                 columns = self.index.columns[v]
                 parts[-1] = parts[-1] * parameters.free[:, columns] - parameters.sign[:, columns] * z
+        if trace.rows is not None:
+            parts.append(trace.rows)
         if parameters.goal is not None:
             parts.append(trace.form.unsqueeze(1))
         total = torch.cat(parts, 1) if parts else torch.zeros_like(parameters.theta)
@@ -274,10 +313,16 @@ class Adam:
         if parameters.sign is None:
             parameters.theta.add_(move, alpha=r.alpha * scale).clamp_(0, 1)
             return
-        free = parameters.free
-        if parameters.goal is not None:
-            free = torch.nn.functional.pad(free, (0, 1))
+        free, weight = parameters.free, parameters.weight
+        extra = parameters.theta.shape[1] - free.shape[1]
+        if extra:
+            free = torch.nn.functional.pad(free, (0, extra))
         rate = torch.lerp(self.unit * r.beta, self.unit.new_full((), r.alpha), free)
+        if weight.shape[1]:
+            own = slice(parameters.free.shape[1], parameters.free.shape[1] + weight.shape[1])
+            rate[:, own] = 0
+            if parameters.goal is None:
+                shift(weight, self.first[:, own], r.weight * r.decay ** (self.step - 1))
         parameters.theta.addcmul_(move, rate, value=scale).clamp_(min=0)
         torch.minimum(parameters.theta, (1 - free) * 1e4 + 1, out=parameters.theta)
 
@@ -338,13 +383,7 @@ def ascend(
             walker.narrow(keep)
             current = current[keep]
             adam.narrow(keep)
-            trace = Trace(
-                {v: t[keep] for v, t in trace.coeff.items()},
-                {v: t[keep] for v, t in trace.entering.items()},
-                trace.minimiser[keep],
-                trace.value[keep],
-                trace.form[keep],
-            )
+            trace = trace[keep]
         if step + 1 < steps:
             adam.ascend(current, walker.gradient(trace, current))
     if kept is None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from certiprune.bounds.intermediate import Engine
+from certiprune.bounds.mix import Mix
 from certiprune.bounds.optimise import AbstractWalker, Parameters, Trace, positive
 from certiprune.bounds.reduced import CONVOLUTION, Reduced
 from certiprune.net.network import Network
@@ -95,7 +96,8 @@ class Quick:
     """The reduced form in float32, to search with.
 
     Attributes:
-        steps: the layers; the outputs' rows are part of each task's own form.
+        steps: the layers.
+        out: the outputs. Where a task's form is known from the start they are part of it.
         prefix: how to apply the first layer, if not by its matrix.
         low_end, high_end: [inputs] the box.
         width: unstable neurons.
@@ -103,6 +105,7 @@ class Quick:
     """
 
     steps: tuple[Step, ...]
+    out: Step
     prefix: Prefix | None
     low_end: Tensor
     high_end: Tensor
@@ -115,9 +118,11 @@ class Quick:
         if reduced.layers:
             first = reduced.layers[0]
             prefix = Prefix.of(engine.quick, first.relu, first.neuron)
-        steps = tuple(Step(t.columns, t.matrix.float(), t.const.float()) for t in reduced.layers)
+        *steps, out = (
+            Step(t.columns, t.matrix.float(), t.const.float()) for t in (*reduced.layers, reduced.out)
+        )
         ends = reduced.box.lower.flatten().float(), reduced.box.upper.flatten().float()
-        return Quick(steps, prefix, *ends, reduced.width, engine.quick.input_shape)
+        return Quick(tuple(steps), out, prefix, *ends, reduced.width, engine.quick.input_shape)
 
 
 @dataclass
@@ -140,19 +145,24 @@ class ReducedWalker(AbstractWalker):
         quick: the reduced form.
         form: [m, inputs + unstable], each form over [x, h_1, h_2, ...]; const: [m].
         own: the lines.
+        mix: with it the forms are means of its rows, by the parameters' weights.
     """
 
-    def __init__(self, quick: Quick, form: Tensor, const: Tensor, own: Own):
-        self.quick, self.form, self.const, self.own = quick, form, const, own
+    def __init__(self, quick: Quick, form: Tensor, const: Tensor, own: Own, mix: Mix | None = None):
+        self.quick, self.form, self.const, self.own, self.mix = quick, form, const, own, mix
         self.low = own.on
         self.push: Tensor | None = None
         self.weight: Tensor | None = None
 
     def narrow(self, keep: Tensor) -> None:
         self.form, self.const, self.own = self.form[keep], self.const[keep], self.own[keep]
+        self.mix = None if self.mix is None else self.mix[keep]
 
     def set(self, parameters: Parameters) -> None:
         width = self.quick.width
+        if self.mix is not None:
+            coeff, const = self.mix.form(parameters.weight)
+            self.form, self.const = coeff @ self.quick.out.matrix, coeff @ self.quick.out.const + const
         theta = parameters.theta[:, :width]
         self.low = torch.addcmul(self.own.on, self.own.free, theta)
         self.push = None
@@ -198,7 +208,10 @@ class ReducedWalker(AbstractWalker):
         if self.push is not None:
             value = value + torch.linalg.vecdot(entering, self.push)
         points = minimiser.reshape(len(minimiser), *quick.shape)
-        return Trace({0: coeff}, {0: entering}, points, value, own)
+        each = None
+        if self.mix is not None:
+            each = self.mix.values(torch.addmm(quick.out.const, block, quick.out.matrix.T))
+        return Trace({0: coeff}, {0: entering}, points, value, own, each)
 
     def behind(self, trace: Trace) -> Tensor:
         return trace.coeff[0]
@@ -208,6 +221,8 @@ class ReducedWalker(AbstractWalker):
         total = trace.coeff[0].clamp(min=0).mul_(z).mul_(parameters.free)
         if parameters.sign is not None:
             total.addcmul_(parameters.sign, z, value=-1)
+        if trace.rows is not None:
+            total = torch.cat([total, trace.rows], 1)
         if parameters.goal is not None:
             total = torch.cat([total, trace.form.unsqueeze(1)], 1)
         return total

@@ -11,7 +11,7 @@ its splits and the negated property (``tighten.py``); such bounds hold for its w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ class Settings:
     Attributes:
         batch: subproblems bounded at once.
         steps: ascent iterations for each subproblem.
+        first_steps, first_weight: for the whole box of a clause of several rows, whose weights have to be found from
+            nothing: ascent iterations, and the weights' rate. In the tree they move little.
         candidates: neurons tried for real at each split.
         goal: a float32 bound above this goes to the trusted function.
         refresh: splits after which the costliest neurons are bounded again.
@@ -49,6 +51,8 @@ class Settings:
 
     batch: int = 256
     steps: int = 6
+    first_steps: int = 20
+    first_weight: float = 0.2
     candidates: int = 1
     goal: float = 1e-4
     refresh: int = 4
@@ -90,14 +94,18 @@ class Search(AbstractSearch):
         super().__init__(margin, budget, spent, memory, replay)
         self.relaxation, self.question, self.clause = relaxation, question, clause
         self.settings = settings
-        self.frontier = Frontier(len(relaxation), Nodes.none(relaxation.width))
+        self.frontier = Frontier(len(relaxation), Nodes.none(relaxation.width, relaxation.rows))
         self.live[question] = True
         columns = list(relaxation.index.columns.values())
         self.shallow = columns[min(settings.refresh_layers, len(columns) - 1)].start if columns else 0
         root = relaxation.root()
         self.scenes = Scenes(root.lower, root.upper)
         start = torch.full((len(root),), -torch.inf)
-        self._evaluate(root, torch.arange(len(root)), torch.zeros(len(root), dtype=torch.int64), start)
+        steps, rates = settings.steps, settings.rates
+        if relaxation.rows:
+            steps, rates = settings.first_steps, replace(rates, weight=settings.first_weight)
+        scene = torch.arange(len(root))
+        self._evaluate(root, scene, torch.zeros_like(scene), start, steps, rates)
 
     def _open(self) -> tuple[Tensor, Tensor]:
         still = torch.zeros(self.count, dtype=torch.int64).index_add(0, self.question, self.frontier.open())
@@ -140,7 +148,8 @@ class Search(AbstractSearch):
         sign = torch.tensor([1.0, -1.0]).repeat(len(taken)).unsqueeze(1)
         sub = split(self._subproblems(parents), parents.column, sign)
         self.nodes.index_add_(0, self.question[sub.task], torch.ones_like(sub.task))
-        self._evaluate(sub, parents.scene, parents.age + 1, parents.bound)
+        s = self.settings
+        self._evaluate(sub, parents.scene, parents.age + 1, parents.bound, s.steps, s.rates)
 
     def _subproblems(self, nodes: Nodes) -> Subproblems:
         lower, upper = self.scenes.lower[nodes.scene], self.scenes.upper[nodes.scene]
@@ -162,20 +171,24 @@ class Search(AbstractSearch):
         if len(keep):
             sub, nodes = done.sub[keep], nodes[keep]
             scene = self.scenes.add(sub.lower, sub.upper)
-            self._evaluate(sub, scene, torch.zeros_like(scene), nodes.bound)
+            self._evaluate(sub, scene, torch.zeros_like(scene), nodes.bound, s.steps, s.rates)
         self._charge(question)
 
-    def _evaluate(self, sub: Subproblems, scene: Tensor, age: Tensor, inherited: Tensor) -> None:
+    def _evaluate(
+        self, sub: Subproblems, scene: Tensor, age: Tensor, inherited: Tensor, steps: int, rates: Rates
+    ) -> None:
         """Bound subproblems; close, attack, or put them back with the neuron to split next."""
         size = even(len(sub), self.relaxation.part())
         for at in range(0, len(sub), size):
             part = slice(at, at + size)
-            self._evaluate_part(sub[part], scene[part], age[part], inherited[part])
+            self._evaluate_part(sub[part], scene[part], age[part], inherited[part], steps, rates)
         self._charge(self.question[sub.task])
 
-    def _evaluate_part(self, sub: Subproblems, scene: Tensor, age: Tensor, inherited: Tensor) -> None:
+    def _evaluate_part(
+        self, sub: Subproblems, scene: Tensor, age: Tensor, inherited: Tensor, steps: int, rates: Rates
+    ) -> None:
         s, relaxation = self.settings, self.relaxation
-        end = relaxation.ascend(sub, steps=s.steps, rates=s.rates, goal=s.goal)
+        end = relaxation.ascend(sub, steps=steps, rates=rates, goal=s.goal)
         left = ~end.reached
         if bool(end.reached.any()):
             left[end.reached] = ~self._close(

@@ -25,8 +25,9 @@ from certiprune.core.memory import allowance
 from certiprune.core.rng import generator
 from certiprune.net.network import Network
 from certiprune.verify.bab import Search
+from certiprune.verify.clauses import Clauses
 from certiprune.verify.effort import Cascade
-from certiprune.verify.forms import reducible, unit
+from certiprune.verify.forms import reducible
 from certiprune.verify.input_split import InputSearch, wide_inputs
 from certiprune.verify.memory import out_of_memory, smaller
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
@@ -215,15 +216,9 @@ class _Group:
         start = time.perf_counter()
         margin = self.problem.margin[live]
         question, clause = self._open_clauses()[live].nonzero().unbind(1)
-        # A clause of several rows is stood for by its most promising one; exact leaves look at all of them.
-        ranked = self.lower[live][question].clamp(min=torch.finfo(torch.float64).min)
-        ranked = ranked.masked_fill(margin.clause != clause.unsqueeze(1), -torch.inf)
-        row = ranked.argmax(1)
         where = live[question]
-        coeff, const = margin.matrix[question, row], margin.offset[question, row]
-        size = unit(coeff)
-        coeff, const = coeff / size.unsqueeze(1), const / size
-        tasks = self.engine, self.problem.box[where], coeff, const, pre[where]
+        clauses = Clauses.of(margin, question, clause, self.lower[live])
+        tasks = self.engine, self.problem.box[where], clauses.coeff, clauses.const, pre[where]
         relaxation: Relaxation
         if reduced:
             left = float(self.budget.seconds - self.seconds[live])
@@ -234,9 +229,9 @@ class _Group:
                 self._decide(int(live), Verdict.UNKNOWN, reason=Reason.TIME)
                 yield from self._emit()
                 return
-            relaxation = ReducedRelaxation.of(*tasks, form)
+            relaxation = ReducedRelaxation.of(*tasks, form, clauses.several)
         else:
-            relaxation = LayeredRelaxation.of(*tasks)
+            relaxation = LayeredRelaxation.of(*tasks, clauses.several)
         self.seconds[live] += (time.perf_counter() - start) / len(live)
         search = Search(
             relaxation,
@@ -249,9 +244,8 @@ class _Group:
             lambda x, k: self.replay(x, live[k]),
             self.how.search,
         )
-        scale = torch.full((len(live),), torch.inf, dtype=size.dtype).scatter_reduce(
-            0, question, size, "amin"
-        )
+        infinite = torch.full((len(live),), torch.inf, dtype=torch.float64)
+        scale = infinite.scatter_reduce(0, question, clauses.size, "amin")
         yield from self._follow(search, live, scale)
 
     def _few_inputs(self, pre: PreActivation) -> bool:

@@ -31,11 +31,12 @@ def reducible(engine: Engine, pre: PreActivation) -> bool:
     return int(walk_cost(pre, inputs, prefix_cost(network))) < network.cost() + _NEURON * network.neurons
 
 
-def unit(coeff: Tensor) -> Tensor:
-    """For each row [m] of ``coeff`` [m, outputs] the power of two that brings it to unit size, dividing exactly.
+def unit(coeff: Tensor, const: Tensor) -> Tensor:
+    """For each form the power of two [...] that brings ``coeff`` [..., outputs] to unit size, dividing exactly.
 
     A search's goal is an absolute number, which is to mean the same for every row.
     """
-    size = coeff.abs().amax(1).clamp(min=1e-100, max=1e100)
+    # A constant that is far larger decides the form alone, and is not to overflow.
+    size = torch.maximum(coeff.abs().amax(-1), 1e-20 * const.abs()).clamp(min=1e-100, max=1e100)
     # Not by ``exp2``, whose results for many numbers at once are a rounding away from powers of two.
     return size / torch.frexp(size).mantissa

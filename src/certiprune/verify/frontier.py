@@ -45,7 +45,7 @@ class Nodes(Batch):
         scene: [m] int64, the row of bounds that the subproblem uses (``Scenes``).
         age: [m] int64, how many splits ago these bounds were made.
         bound: [m] float32, the best bound known for the subproblem or one of its ancestors.
-        theta: [m, k] float16 parameters, a start for the children.
+        theta: [m, k] float16 parameters, a start for the children; [m, k + r] with the weights of a clause's r rows.
         sign: [m, k] int8 splits.
         column: [m] int64, the neuron to split next; -1 where every neuron is fixed.
     """
@@ -59,10 +59,10 @@ class Nodes(Batch):
     column: Tensor
 
     @staticmethod
-    def none(width: int) -> Nodes:
-        """No subproblems, of ``width`` columns."""
+    def none(width: int, rows: int = 0) -> Nodes:
+        """No subproblems, of ``width`` columns and weights of ``rows`` rows."""
         none = torch.zeros(0, dtype=torch.int64)
-        theta, sign = torch.zeros(0, width, dtype=torch.float16), torch.zeros(0, width, dtype=torch.int8)
+        theta, sign = torch.zeros(0, width + rows).half(), torch.zeros(0, width, dtype=torch.int8)
         return Nodes(none, none, none, torch.zeros(0), theta, sign, none)
 
 

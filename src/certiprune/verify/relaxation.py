@@ -8,12 +8,14 @@ which it uses.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from certiprune.bounds.intermediate import Around, Engine
+from certiprune.bounds.interval import gamma
+from certiprune.bounds.mix import Mix
 from certiprune.bounds.optimise import AbstractWalker, Ascended, Index, Rates, Trace, Walker, ascend
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.reduced import Reduced, reduced_value
@@ -23,6 +25,7 @@ from certiprune.bounds.rows import Rows
 from certiprune.bounds.value import Push, dual_value
 from certiprune.bounds.window import Plan, plan
 from certiprune.core.box import Box, round_down, round_up
+from certiprune.verify.clauses import Several
 from certiprune.verify.subproblem import Columns, Subproblems
 
 # Numbers of one part of the subproblems over all values, and how many subproblems a part has at least.
@@ -40,6 +43,8 @@ class Relaxation(ABC):
         pre: pre-activation bounds of the boxes, float64.
         index: the neuron of each column, [t, k_v] for each ReLU v; columns beyond a task's unstable neurons stand for
             stable ones.
+        several: where some task is a clause of several rows, all rows of all tasks. A subproblem's form is then a
+            mean of its clause's rows, and the means' weights are parameters.
     """
 
     engine: Engine
@@ -48,11 +53,17 @@ class Relaxation(ABC):
     const: Tensor
     pre: PreActivation
     index: Index
+    several: Several | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
     def numbers(self) -> int:
         """Numbers that one subproblem takes, over all values."""
+
+    @property
+    @abstractmethod
+    def largest(self) -> Tensor:
+        """How large the outputs can be in the tasks' boxes, [t, outputs] or [1, outputs] (float64)."""
 
     @abstractmethod
     def walker(self, sub: Subproblems) -> AbstractWalker:
@@ -71,7 +82,8 @@ class Relaxation(ABC):
 
     def batch(self) -> int:
         """Subproblems that fit in the engine's memory at once."""
-        return max(1, self.engine.memory // (self.numbers * 48 + self.width * 80))
+        rows = self.rows * self.coeff.shape[1]
+        return max(1, self.engine.memory // (self.numbers * 48 + self.width * 80 + rows * 24))
 
     def part(self) -> int:
         """Subproblems to bound at once: they fit in the memory, and their numbers stay near the processor.
@@ -79,6 +91,11 @@ class Relaxation(ABC):
         More at once is no quicker, and the dozen tensors that an ascent holds are most of what a search takes.
         """
         return min(self.batch(), max(_FEW, _NEAR // self.numbers))
+
+    @property
+    def rows(self) -> int:
+        """Rows whose weights are parameters of a subproblem: none where every task is one row."""
+        return 0 if self.several is None else self.several.mix.rows
 
     @property
     def width(self) -> int:
@@ -95,8 +112,11 @@ class Relaxation(ABC):
         upper = round_up(columns(dict(self.pre.upper)), torch.float32)
         # CROWN's lower slope; a stable column's is what its line is.
         theta = ((lower >= 0) | ((upper > 0) & (upper > -lower))).float()
-        task = torch.arange(len(self), device=self.coeff.device)
-        return Subproblems(task, theta, torch.zeros_like(theta), lower, upper)
+        task = torch.arange(len(self), device=theta.device)
+        sign = torch.zeros_like(theta)
+        if self.several is not None:
+            theta = torch.cat([theta, self.several.weight], 1)
+        return Subproblems(task, theta, sign, lower, upper)
 
     def ascend(self, sub: Subproblems, *, steps: int, rates: Rates, goal: float) -> Ascended:
         """Raise the subproblems' bounds until they exceed ``goal``."""
@@ -108,13 +128,31 @@ class Relaxation(ABC):
         walker.set(sub.parameters())
         return walker.walk()
 
+    def mix(self, sub: Subproblems) -> Mix | None:
+        """The rows of the subproblems' clauses, in float32, where their weights are parameters."""
+        return None if self.several is None else self.several.quick[sub.task]
+
     def forms(self, sub: Subproblems, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The subproblems' forms [m, outputs] and constants [m], times their multipliers where they have goals."""
-        coeff, const = self.coeff[sub.task].to(dtype), self.const[sub.task].to(dtype)
+        if self.several is None:
+            coeff, const = self.coeff[sub.task], self.const[sub.task]
+        else:
+            coeff, const = self.several.mix[sub.task].form(sub.weight)
+        coeff, const = coeff.to(dtype), const.to(dtype)
         if sub.goal is None:
             return coeff, const
         weight = sub.theta[:, -1].to(dtype).clamp(min=0)
         return coeff * weight.unsqueeze(1), const * weight
+
+    def _rounded(self, several: Several, sub: Subproblems, value: Tensor) -> Tensor:
+        """What rounding can do to means of rows, [m]: to their coefficients, and to the sum of the weights."""
+        mix = several.mix[sub.task]
+        largest = self.largest if len(self.largest) == 1 else self.largest[sub.task]
+        each = (mix.matrix.abs() @ largest.unsqueeze(2)).squeeze(2) + mix.offset.abs()
+        size = (sub.weight * each).sum(1)
+        if sub.goal is not None:
+            size = size * sub.theta[:, -1].double().clamp(min=0)
+        return 4 * gamma(mix.rows, torch.float64) * (size + value.abs())
 
     def prove(self, sub: Subproblems, *, sign_only: bool = True) -> Tensor:
         """Rigorous lower bounds [m] (float64), by the trusted functions.
@@ -123,7 +161,12 @@ class Relaxation(ABC):
         """
         size = max(1, even(len(sub), min(self.part(), max(1, self.batch() // 2))))
         parts = [self._prove(sub[k : k + size], sign_only) for k in range(0, len(sub), size)]
-        return torch.cat(parts) if parts else self.const[sub.task]
+        value = torch.cat(parts) if parts else self.const[sub.task]
+        if self.several is None:
+            return value
+        value = value - self._rounded(self.several, sub, value)
+        # Infinity less infinity is no bound.
+        return torch.where(value.isfinite(), value, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -139,7 +182,14 @@ class LayeredRelaxation(Relaxation):
     quick_coeff: Tensor
 
     @staticmethod
-    def of(engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation) -> LayeredRelaxation:
+    def of(
+        engine: Engine,
+        box: Box,
+        coeff: Tensor,
+        const: Tensor,
+        pre: PreActivation,
+        several: Several | None = None,
+    ) -> LayeredRelaxation:
         """Prepare the tasks from sound pre-activation bounds of their boxes."""
         network = engine.exact
         way = plan(network, network.output)
@@ -153,11 +203,17 @@ class LayeredRelaxation(Relaxation):
             columns[v], neuron[v] = slice(at, at + width), order.contiguous()
             at += width
         index = Index(columns, neuron)
-        return LayeredRelaxation(engine, box, coeff, const, pre, index, way, around, coeff.float())
+        return LayeredRelaxation(
+            engine, box, coeff, const, pre, index, way, around, coeff.float(), several=several
+        )
 
     @property
     def numbers(self) -> int:
         return self.way.numel(self.engine.exact)
+
+    @property
+    def largest(self) -> Tensor:
+        return self.around.sizes[self.engine.exact.output]
 
     def walker(self, sub: Subproblems) -> Walker:
         own = Columns.of(sub, torch.float32)
@@ -172,7 +228,7 @@ class LayeredRelaxation(Relaxation):
             seen[v] = Lines(low, up, gap)
         rows = Rows(self.way, sub.task, self.quick_coeff[sub.task], self.const[sub.task].float())
         index = Index(self.index.columns, {v: t[sub.task] for v, t in self.index.neuron.items()})
-        return Walker(self.engine.quick, self.around.quick_box, rows, seen, index)
+        return Walker(self.engine.quick, self.around.quick_box, rows, seen, index, self.mix(sub))
 
     def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:
         c, z = [], []
@@ -233,7 +289,13 @@ class ReducedRelaxation(Relaxation):
 
     @staticmethod
     def of(
-        engine: Engine, box: Box, coeff: Tensor, const: Tensor, pre: PreActivation, reduced: Reduced
+        engine: Engine,
+        box: Box,
+        coeff: Tensor,
+        const: Tensor,
+        pre: PreActivation,
+        reduced: Reduced,
+        several: Several | None = None,
     ) -> ReducedRelaxation:
         """Prepare ``t`` tasks about the box that ``reduced`` is about, given ``t`` times in ``box`` and ``pre``."""
         columns = {layer.relu: layer.columns for layer in reduced.layers}
@@ -242,17 +304,31 @@ class ReducedRelaxation(Relaxation):
         quick = Quick.of(engine, reduced)
         index = Index(columns, neuron)
         return ReducedRelaxation(
-            engine, box, coeff, const, pre, index, reduced, quick, form.float(), start.float()
+            engine,
+            box,
+            coeff,
+            const,
+            pre,
+            index,
+            reduced,
+            quick,
+            form.float(),
+            start.float(),
+            several=several,
         )
 
     @property
     def numbers(self) -> int:
         return self.form.shape[1]
 
+    @property
+    def largest(self) -> Tensor:
+        return (self.reduced.out.size + self.reduced.out.slack).unsqueeze(0)
+
     def walker(self, sub: Subproblems) -> ReducedWalker:
         own = Columns.of(sub, torch.float32)
         lines = Own(own.on, own.free, own.up, own.gap)
-        return ReducedWalker(self.quick, self.form[sub.task], self.start[sub.task], lines)
+        return ReducedWalker(self.quick, self.form[sub.task], self.start[sub.task], lines, self.mix(sub))
 
     def seen(self, sub: Subproblems, trace: Trace) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         return trace.coeff[0], trace.entering[0]

@@ -23,11 +23,12 @@ class Subproblems:
 
     Attributes:
         task: [m] int64.
-        theta: [m, k] float32 parameters to start from.
+        theta: [m, k] float32 parameters to start from; [m, k + r] where tasks are clauses of several rows, with the
+            weights of these (``bounds/mix.py``) behind the others.
         sign: [m, k] float32: -1 split off, 0 free, +1 split on.
         lower, upper: [m, k] float32, bounds on what enters each column's neuron.
         goal: None, or [m, k] float32: bound ``goal @ z`` over the entering values z of the columns' neurons where
-            the form is not positive, instead of the form; ``theta`` then has one column more, the form's multiplier.
+            the form is not positive, instead of the form; ``theta`` then has a last column, the form's multiplier.
     """
 
     task: Tensor
@@ -54,6 +55,13 @@ class Subproblems:
         """The same subproblems with other parameters."""
         return replace(self, theta=theta)
 
+    @property
+    def weight(self) -> Tensor:
+        """The rows' weights [m, r], not negative and of sum 1 (float64)."""
+        end = self.theta.shape[1] - (self.goal is not None)
+        weight = self.theta[:, self.sign.shape[1] : end].double().clamp(min=0)
+        return weight / weight.sum(1, keepdim=True)
+
     def pushes(self, dtype: torch.dtype) -> Tensor:
         """What splits and goals add to the coefficients of what enters each column's neuron, [m, k]."""
         sign = self.sign.to(dtype)
@@ -66,6 +74,9 @@ class Subproblems:
         stable = (1 - self.free) * (1 - self.sign.abs())
         width = self.sign.shape[1]
         theta[:, :width] = torch.lerp(theta[:, :width], (self.lower >= 0).to(theta.dtype), stable)
+        end = theta.shape[1] - (self.goal is not None)
+        if end > width:
+            theta[:, width:end] = self.weight
         return Parameters(theta, self.sign, self.free, self.goal)
 
     @property
