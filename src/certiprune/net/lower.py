@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -49,13 +49,56 @@ def lower(
     if mask is not None:
         source = copy.deepcopy(module)
         mask.apply_(source)
-    network = _Reader(source, shape, dtype).read()
+    network = read(trace(source), shape, dtype)
     if dtype == torch.float64:
         try:
             compare(network, _evaluation(source), probe if probe is not None else random_probe(shape))
         except RuntimeError as error:
             raise ModelError(f"the model cannot be run on inputs of shape {tuple(shape)}: {error}") from error
     return network
+
+
+Statistics = tuple[Tensor, Tensor]
+"""What a BatchNorm layer normalises by: mean, and 1 / sqrt(variance + eps), [c] each."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a module does, step by step; ``module`` is a shallow copy, which holds constants that tracing met."""
+
+    module: nn.Module
+    graph: fx.Graph
+
+
+def trace(module: nn.Module) -> Trace:
+    """The steps of ``module`` in evaluation mode; its weights are read later, by ``read``.
+
+    Raises:
+        ModelError: the module cannot be traced.
+    """
+    # Tracing writes into the module: into this shallow copy, not into the user's.
+    holder = copy.copy(module)
+    try:
+        with _evaluating(holder):
+            return Trace(holder, fx.Tracer().trace(holder))
+    except Exception as error:  # whatever the user's forward raises
+        kind, why = type(module).__name__, str(error).split("\n")[0]
+        raise ModelError(f"{kind} cannot be traced ({why}); its forward must not depend on values") from error
+
+
+def read(
+    trace: Trace, shape: Shape, dtype: torch.dtype, statistics: Mapping[nn.Module, Statistics] | None = None
+) -> Network:
+    """The network of a traced module with the weights that it has now; in float32 they keep their gradients.
+
+    Args:
+        shape: the input's shape without the batch.
+        statistics: what BatchNorm layers normalise by; their running statistics where it says nothing.
+
+    Raises:
+        ModelError: an unsupported layer, named, or weights that are not finite.
+    """
+    return _Reader(trace, shape, dtype, statistics or {}).read()
 
 
 def random_probe(shape: Shape) -> Tensor:
@@ -132,21 +175,16 @@ _POOLS: dict[str, type[nn.Module]] = {
 class _Reader:
     """Reads one module's trace into a builder."""
 
-    def __init__(self, module: nn.Module, shape: Shape, dtype: torch.dtype):
-        # Tracing writes constants that it meets into the module: into this shallow copy, not into the user's.
-        self.module, self.dtype = copy.copy(module), dtype
+    def __init__(
+        self, trace: Trace, shape: Shape, dtype: torch.dtype, statistics: Mapping[nn.Module, Statistics]
+    ):
+        self.module, self.graph, self.dtype = trace.module, trace.graph, dtype
+        self.statistics = statistics
         self.b = Builder(tuple(shape), dtype)
         self.values: dict[fx.Node, Any] = {}
 
     def read(self) -> Network:
-        try:
-            with _evaluating(self.module):
-                graph = fx.Tracer().trace(self.module)
-        except Exception as error:  # whatever the user's forward raises
-            kind, why = type(self.module).__name__, str(error).split("\n")[0]
-            raise ModelError(
-                f"{kind} cannot be traced ({why}); its forward must not depend on values"
-            ) from error
+        graph = self.graph
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
         if len(inputs) != 1:
             raise ModelError(f"a model must have one input, not {len(inputs)}")
@@ -279,11 +317,15 @@ class _Reader:
     def _batch_norm(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, x: int, name: str) -> int:
         if layer.running_mean is None or layer.running_var is None:
             raise ModelError(f"{name}: batch norm without running statistics depends on the batch")
-        scale = torch.rsqrt(self._constant(layer.running_var) + layer.eps)
+        if layer in self.statistics:
+            mean, scale = self.statistics[layer]
+        else:
+            mean = self._constant(layer.running_mean)
+            scale = torch.rsqrt(self._constant(layer.running_var) + layer.eps)
         if layer.weight is not None:
             scale = scale * self._constant(layer.weight)
         bias = None if layer.bias is None else self._constant(layer.bias)
-        return self.b.batch_norm(x, scale, self._constant(layer.running_mean), bias, name)
+        return self.b.batch_norm(x, scale, mean, bias, name)
 
 
 def _called(node: fx.Node) -> str:
