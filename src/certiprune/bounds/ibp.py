@@ -74,7 +74,7 @@ class _Rectify(torch.autograd.Function):
         return lower, upper, middle, high.sub_(middle)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         lower, upper = ctx.saved_tensors
         at_lower, at_upper, at_centre, at_radius = grads
         if at_centre is not None or at_radius is not None:

@@ -8,6 +8,7 @@ asks the network, at other points or about whole boxes, is asked of this one fun
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from certiprune.core.errors import ModelError
-from certiprune.net.lower import Statistics, read, trace
+from certiprune.net.lower import Statistics, Trace, read, trace
 from certiprune.net.network import Network
 from certiprune.net.ops import Shape
 
@@ -27,26 +28,46 @@ class Live:
         module: as for ``lower``.
         shape: the input's shape [c, h, w] without the batch.
 
-    Raises:
-        ModelError: an unsupported layer, named.
+    The module is traced when the network is first asked for.
     """
 
     def __init__(self, module: nn.Module, shape: Shape) -> None:
         self.module, self.shape = module, tuple(shape)
-        self._trace = trace(module)
 
-    def __call__(self, images: Tensor, mode: str = 'all') -> tuple[Network, Tensor]:
+    @cached_property
+    def _trace(self) -> Trace:
+        return trace(self.module)
+
+    @cached_property
+    def norms(self) -> dict[str, _BatchNorm]:
+        """The name of each ReLU that stands right behind a BatchNorm -> that layer."""
+        return _norms(self._trace)
+
+    def __call__(self, images: Tensor) -> tuple[Network, Tensor]:
         """The network at this moment, and the outputs [n, classes] at ``images`` [n, *shape].
 
         The module's steps run once, in the mode that it is in; in training mode that moves BatchNorm's running
         statistics on, as any forward pass does. Tensors of the network carry gradients to the module's parameters,
         also through the statistics.
+
+        Raises:
+            ModelError: the module cannot be traced, or has an unsupported layer, named.
         """
         run = _Run(self._trace.module, graph=self._trace.graph)
-        run.mode = mode
-        with torch.set_grad_enabled(mode != 'none'):
-            outputs = run.run(images)
-        return read(self._trace, self.shape, torch.float32, run.seen), outputs
+        outputs = run.run(images)
+        return read(self._trace, self.shape, images.dtype, run.seen), outputs
+
+
+def _norms(steps: Trace) -> dict[str, _BatchNorm]:
+    found = {}
+    for node in steps.graph.nodes:
+        # A ReLU has the name that ``lower`` gives it: the layer's, or the step's.
+        layer = steps.layer(node)
+        if isinstance(layer, nn.ReLU) or "relu" in str(node.target):
+            before = steps.layer(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
+            if isinstance(before, _BatchNorm):
+                found[str(node.target) if layer is not None else node.name] = before
+    return found
 
 
 class _Run(fx.Interpreter):
@@ -61,12 +82,14 @@ class _Run(fx.Interpreter):
         if not (isinstance(layer, _BatchNorm) and layer.training):
             return layer(*args, **kwargs)
         if layer in self.seen:
-            raise ModelError(f"{target}: a BatchNorm layer that is used twice has no one batch to normalise by")
+            raise ModelError(
+                f"{target}: a BatchNorm layer that is used twice has no one batch to normalise by"
+            )
         y, mean, invstd = _BatchNormalise.apply(
             args[0], layer.weight, layer.bias, *_running(layer), layer.eps
         )
         self.seen[layer] = (mean, invstd)
-        return y.detach() if self.mode == 'own' else y
+        return y
 
 
 def _running(layer: _BatchNorm) -> tuple[Tensor | None, Tensor | None, float]:
@@ -109,7 +132,9 @@ class _BatchNormalise(torch.autograd.Function):
         return y, mean, invstd
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor | None, grad_mean: Tensor | None, grad_invstd: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(
+        ctx: Any, grad_y: Tensor | None, grad_mean: Tensor | None, grad_invstd: Tensor | None
+    ) -> Any:
         x, weight, mean, invstd = ctx.saved_tensors
         grad_x = grad_weight = grad_bias = None
         if grad_y is not None:
@@ -123,5 +148,7 @@ class _BatchNormalise(torch.autograd.Function):
             slope = torch.zeros_like(mean) if grad_invstd is None else -grad_invstd * invstd**3 / n
             level = -slope * mean if grad_mean is None else grad_mean / n - slope * mean
             slope, level = (t.reshape(-1, *[1] * (x.dim() - 2)) for t in (slope, level))
-            grad_x = torch.addcmul(level, x, slope) if grad_x is None else grad_x.add_(level).addcmul_(x, slope)
+            grad_x = (
+                torch.addcmul(level, x, slope) if grad_x is None else grad_x.add_(level).addcmul_(x, slope)
+            )
         return grad_x, grad_weight, grad_bias, None, None, None, None

@@ -69,6 +69,10 @@ class Trace:
     module: nn.Module
     graph: fx.Graph
 
+    def layer(self, node: fx.Node) -> nn.Module | None:
+        """The layer that a step calls, if it calls one."""
+        return _attribute(self.module, str(node.target)) if node.op == "call_module" else None
+
 
 def trace(module: nn.Module) -> Trace:
     """The steps of ``module`` in evaluation mode; its weights are read later, by ``read``.
@@ -89,16 +93,18 @@ def trace(module: nn.Module) -> Trace:
 def read(
     trace: Trace, shape: Shape, dtype: torch.dtype, statistics: Mapping[nn.Module, Statistics] | None = None
 ) -> Network:
-    """The network of a traced module with the weights that it has now; in float32 they keep their gradients.
+    """The network of a traced module with the weights that it has now.
 
     Args:
         shape: the input's shape without the batch.
-        statistics: what BatchNorm layers normalise by; their running statistics where it says nothing.
+        dtype: float64 takes copies on the CPU; in float32 tensors keep their gradients.
+        statistics: where given, tensors keep their gradients whatever ``dtype`` (the module's own) is, and BatchNorm
+            layers normalise by these; by their running statistics where it says nothing of them.
 
     Raises:
         ModelError: an unsupported layer, named, or weights that are not finite.
     """
-    return _Reader(trace, shape, dtype, statistics or {}).read()
+    return _Reader(trace, shape, dtype, statistics).read()
 
 
 def random_probe(shape: Shape) -> Tensor:
@@ -176,10 +182,15 @@ class _Reader:
     """Reads one module's trace into a builder."""
 
     def __init__(
-        self, trace: Trace, shape: Shape, dtype: torch.dtype, statistics: Mapping[nn.Module, Statistics]
+        self,
+        trace: Trace,
+        shape: Shape,
+        dtype: torch.dtype,
+        statistics: Mapping[nn.Module, Statistics] | None,
     ):
         self.module, self.graph, self.dtype = trace.module, trace.graph, dtype
-        self.statistics = statistics
+        self.statistics = statistics or {}
+        self.copies = statistics is None and dtype == torch.float64
         self.b = Builder(tuple(shape), dtype)
         self.values: dict[fx.Node, Any] = {}
 
@@ -202,7 +213,7 @@ class _Reader:
         raise ModelError("the model has no output")
 
     def _constant(self, t: Tensor) -> Tensor:
-        return t.detach().to("cpu", self.dtype, copy=True) if self.dtype == torch.float64 else t
+        return t.detach().to("cpu", self.dtype, copy=True) if self.copies else t
 
     def _read(self, a: Any) -> Any:
         if isinstance(a, fx.Node):
