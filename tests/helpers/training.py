@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +52,11 @@ def shaken(module: nn.Module, seed: int) -> nn.Module:
 
 def dense(seed: int, *, norm: bool = True, classes: int = CLASSES) -> nn.Sequential:
     """Linear layers on images of ``SHAPE``, with BatchNorm or without."""
-    sizes, layers = (16, 6, 5), [nn.Flatten()]
-    for before, after in zip(sizes, sizes[1:], strict=False):
-        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if norm else []), nn.ReLU()]  # type: ignore[list-item]
-    layers.append(nn.Linear(sizes[-1], classes))  # type: ignore[arg-type]
+    sizes = (16, 6, 5)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if norm else []), nn.ReLU()]
+    layers.append(nn.Linear(sizes[-1], classes))
     return shaken(nn.Sequential(*layers), seed)  # type: ignore[return-value]
 
 
@@ -116,7 +118,7 @@ def steps(model: nn.Sequential, images: Tensor) -> list[Step]:
     with torch.no_grad():
         for layer in model:
             if isinstance(layer, nn.Linear):
-                found.append(Step(layer.weight, layer.bias))
+                found.append(Step(layer.weight.detach(), layer.bias.detach()))
             elif isinstance(layer, nn.BatchNorm1d):
                 mean, var = layer.running_mean, layer.running_var
                 if layer.training:
