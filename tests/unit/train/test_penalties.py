@@ -78,7 +78,7 @@ def test_nrs_is_rs_where_scales_are_1(kind: str) -> None:
 
 @pytest.mark.parametrize("shifted", [False, True])
 def test_nrs_is_rs_before_the_scaling_by_gamma(shifted: bool) -> None:
-    """Of what BatchNorm has normalised, with its shift in those units:  l u / gamma^2 = l' u',  z' = x' + beta / gamma."""
+    """Of z / gamma = x + beta / gamma, where x is what BatchNorm has normalised but not scaled."""
     model, data = (
         nn.Sequential(nn.Flatten(), nn.Linear(16, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3)),
         batch(2),

@@ -2,9 +2,9 @@
 
     NRS = mean over neurons of  -tanh(1 + l u / gamma^2),    gamma the scale of the neuron's BatchNorm channel
 
-without a gradient into gamma. It is high where a neuron is unstable and its channel unimportant. Li et al., "Can
-pruning improve certified robustness of neural networks?", TMLR 2023. Where a ReLU has no BatchNorm before it gamma is
-1, and the term that of the RS loss.
+without a gradient through the division: of z = gamma x + beta it is the RS loss of z / gamma. It is high where a
+neuron is unstable and its channel unimportant. Li et al., "Can pruning improve certified robustness of neural
+networks?", TMLR 2023. Where a ReLU has no BatchNorm right before it gamma is 1, and the term that of the RS loss.
 """
 
 from __future__ import annotations
