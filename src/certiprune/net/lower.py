@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -191,7 +192,9 @@ class _Reader:
         self.module, self.graph, self.dtype = trace.module, trace.graph, dtype
         self.statistics = statistics or {}
         self.copies = statistics is None and dtype == torch.float64
-        self.b = Builder(tuple(shape), dtype)
+        held = chain(self.module.parameters(), self.module.buffers())
+        device = next((t.device for t in held if not self.copies), None)
+        self.b = Builder(tuple(shape), dtype, device)
         self.values: dict[fx.Node, Any] = {}
 
     def read(self) -> Network:
@@ -267,8 +270,8 @@ class _Reader:
             second = b.number if sign > 0 else self.b.scale(b.number, -1.0, name=name)
             return self.b.add(a.number, second, name=name)
         if isinstance(a, _Value):
-            return self.b.scale(a.number, 1.0, sign * torch.as_tensor(b, dtype=self.dtype), name=name)
-        return self.b.scale(b.number, sign, torch.as_tensor(a, dtype=self.dtype), name=name)
+            return self.b.scale(a.number, 1.0, sign * self._number(b), name=name)
+        return self.b.scale(b.number, sign, self._number(a), name=name)
 
     def _product(self, a: Any, b: Any, divide: bool, name: str) -> int:
         if isinstance(a, _Value) == isinstance(b, _Value) or (divide and not isinstance(a, _Value)):
@@ -276,8 +279,11 @@ class _Reader:
                 f"{name}: a product or quotient of two values that depend on the input is not affine"
             )
         value, constant = (a, b) if isinstance(a, _Value) else (b, a)
-        t = torch.as_tensor(constant, dtype=self.dtype)
+        t = self._number(constant)
         return self.b.scale(value.number, 1 / t if divide else t, name=name)
+
+    def _number(self, constant: Any) -> Tensor:
+        return torch.as_tensor(constant, dtype=self.dtype, device=self.b.device)
 
     def _layer(self, layer: nn.Module, x: int, name: str) -> int:
         match layer:

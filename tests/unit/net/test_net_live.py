@@ -16,7 +16,7 @@ from certiprune.core.errors import ModelError
 from certiprune.net.live import Live, _BatchNormalise
 from certiprune.net.zoo import ModelSpec, build
 from helpers.networks import Source
-from helpers.training import MODELS, SHAPE, Own, batch, shaken
+from helpers.training import MODELS, SHAPE, Own, batch, pooled, shaken
 
 ZOO = {"cnn_small": 0.5, "cnn7": 0.05, "resnet": 0.1, "cnn_b": 0.2, "mlp": 0.1}
 
@@ -29,7 +29,7 @@ def made(name: str) -> tuple[nn.Module, Tensor]:
     """A model and images for it."""
     if name in ZOO:
         return zoo(name), batch(0, 5, (2, 8, 8), 4).images
-    return MODELS[name](1), batch(0, 5).images
+    return {**MODELS, "pooled": pooled}[name](1), batch(0, 5).images
 
 
 def live(module: nn.Module, images: Tensor) -> Live:
@@ -49,7 +49,7 @@ def assert_near(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", [*ZOO, *MODELS])
+@pytest.mark.parametrize("name", [*ZOO, *MODELS, "pooled"])
 def test_values_gradients_and_statistics_are_the_modules(name: str, training: bool) -> None:
     module, images = made(name)
     module.train(training)

@@ -15,6 +15,7 @@ from certiprune.net.prunable import prunable
 from certiprune.net.zoo import ModelSpec, build
 from certiprune.train import Capture, Plan, TrainState, accuracy, losses, penalties, train
 from certiprune.train.losses import AbstractLoss, Penalised
+from helpers.training import MODELS, batch, pooled, scene
 
 # The radius rises in the first epoch and is final in the second.
 PLAN = Plan(
@@ -88,3 +89,17 @@ def test_it_learns_and_says_what_it_did(model: nn.Module, dataset: Dataset, name
         assert last["certified_accuracy"] > 0.5
     if isinstance(loss, Penalised):
         assert {penalty.name for penalty, _ in loss.penalties} - {"fast_ibp"} <= set(last)
+
+
+@pytest.mark.parametrize("kind", [*MODELS, "pooled"])
+def test_all_is_computed_where_the_model_is(kind: str) -> None:
+    """Whatever is made on torch's default device has no numbers here, and could not be computed with."""
+    model, data = {**MODELS, "pooled": pooled}[kind](1), batch(1)
+    chosen = tuple((penalties.build(name), 0.1) for name in penalties.names())
+    for name in losses.names():
+        where = scene(model, data, 0.05, target=0.1)
+        with torch.device("meta"):
+            terms = Penalised(losses.build(name), chosen)(where)
+            terms.total.backward()
+        assert terms.total.device == torch.device("cpu")
+        assert set(terms.parts) >= set(penalties.names())

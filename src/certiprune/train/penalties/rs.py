@@ -40,12 +40,12 @@ def stability(bounds: PreActivation, units: Mapping[int, Tensor]) -> Tensor:
         bounds: [n, *shape] for each ReLU.
         units: ReLU value -> what its bounds are measured in, broadcastable to its shape; 1 where it says nothing.
     """
-    total, count = torch.zeros(()), 0
+    sums, count = [], 0
     for v, lower in bounds.lower.items():
         product = lower * bounds.upper[v]
         if v in units:
             # A channel of scale 0 is constant: any unit will do, but not 0.
             product = product / units[v].square().clamp(min=1e-12)
-        total = total.to(lower) - torch.tanh(1 + product).sum()
+        sums.append(torch.tanh(1 + product).sum())
         count += lower.numel()
-    return total / max(count, 1)
+    return -torch.stack(sums).sum() / count if sums else torch.zeros(())
