@@ -47,4 +47,6 @@ def chord(lower: Tensor, upper: Tensor) -> Tensor:
     """The slope u / (u - l) of the chord over l < 0 < u, with a relative error of a few roundings."""
     # Halves, because the difference of two ends may overflow; where it underflows, a slope of 1 is still a bound.
     half = upper / 2 - lower / 2
-    return torch.where(half > 4 * torch.finfo(half.dtype).tiny, upper / 2 / half, 1.0)
+    wide = half > 4 * torch.finfo(half.dtype).tiny
+    # The quotient that is not used must not be 0 / 0 either: its gradient would be no number.
+    return torch.where(wide, upper / 2 / torch.where(wide, half, 1.0), 1.0)

@@ -23,6 +23,7 @@ class Builder:
 
     input_shape: Shape
     dtype: torch.dtype = torch.float64
+    device: torch.device | None = None  # of the constants that it makes itself
     nodes: list[Node] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
 
@@ -74,7 +75,7 @@ class Builder:
         tensors = []
         for t in (scale, shift, slack):
             if t is not None:
-                t = torch.as_tensor(t).to(self.dtype)
+                t = torch.as_tensor(t, dtype=self.dtype, device=self.device)
                 while t.dim() > len(shape) and t.shape[0] == 1:
                     t = t[0]
                 # (torch's own function for this imports SymPy, which takes half a second.)
@@ -110,11 +111,13 @@ class Builder:
     ) -> int:
         """Average pooling as a convolution; ``divisor``: padded zeros count in the divisor."""
         c, h, w = self._image(x, name)
-        weight = torch.full((c, 1, *kernel), 1.0 / math.prod(kernel), dtype=self.dtype)
+        weight = torch.full((c, 1, *kernel), 1.0 / math.prod(kernel), dtype=self.dtype, device=self.device)
         y = self.emit(Conv(weight, None, stride, padding, c), x, name=name)  # type: ignore[arg-type]
         if padding != (0, 0) and not divisor:
-            ones = Conv(torch.ones(1, 1, *kernel, dtype=self.dtype), None, stride, padding)  # type: ignore[arg-type]
-            count = ones.linear(torch.ones(1, 1, h, w, dtype=self.dtype))[0]
+            taps, all_on = (
+                torch.ones(1, 1, *size, dtype=self.dtype, device=self.device) for size in (kernel, (h, w))
+            )
+            count = Conv(taps, None, stride, padding).linear(all_on)[0]  # type: ignore[arg-type]
             y = self.scale(y, math.prod(kernel) / count, name=name)
         return y
 
@@ -126,7 +129,7 @@ class Builder:
         parts = []
         for i in range(kernel[0]):
             for j in range(kernel[1]):
-                weight = torch.zeros(c, 1, *kernel, dtype=self.dtype)
+                weight = torch.zeros(c, 1, *kernel, dtype=self.dtype, device=self.device)
                 weight[:, 0, i, j] = 1
                 parts.append(self.emit(Conv(weight, None, stride, padding, c), x, name=name))  # type: ignore[arg-type]
         while len(parts) > 1:

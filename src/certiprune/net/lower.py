@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -49,13 +50,62 @@ def lower(
     if mask is not None:
         source = copy.deepcopy(module)
         mask.apply_(source)
-    network = _Reader(source, shape, dtype).read()
+    network = read(trace(source), shape, dtype)
     if dtype == torch.float64:
         try:
             compare(network, _evaluation(source), probe if probe is not None else random_probe(shape))
         except RuntimeError as error:
             raise ModelError(f"the model cannot be run on inputs of shape {tuple(shape)}: {error}") from error
     return network
+
+
+Statistics = tuple[Tensor, Tensor]
+"""What a BatchNorm layer normalises by: mean, and 1 / sqrt(variance + eps), [c] each."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a module does, step by step; ``module`` is a shallow copy, which holds constants that tracing met."""
+
+    module: nn.Module
+    graph: fx.Graph
+
+    def layer(self, node: fx.Node) -> nn.Module | None:
+        """The layer that a step calls, if it calls one."""
+        return _attribute(self.module, str(node.target)) if node.op == "call_module" else None
+
+
+def trace(module: nn.Module) -> Trace:
+    """The steps of ``module`` in evaluation mode; its weights are read later, by ``read``.
+
+    Raises:
+        ModelError: the module cannot be traced.
+    """
+    # Tracing writes into the module: into this shallow copy, not into the user's.
+    holder = copy.copy(module)
+    try:
+        with _evaluating(holder):
+            return Trace(holder, fx.Tracer().trace(holder))
+    except Exception as error:  # whatever the user's forward raises
+        kind, why = type(module).__name__, str(error).split("\n")[0]
+        raise ModelError(f"{kind} cannot be traced ({why}); its forward must not depend on values") from error
+
+
+def read(
+    trace: Trace, shape: Shape, dtype: torch.dtype, statistics: Mapping[nn.Module, Statistics] | None = None
+) -> Network:
+    """The network of a traced module with the weights that it has now.
+
+    Args:
+        shape: the input's shape without the batch.
+        dtype: float64 takes copies on the CPU; in float32 tensors keep their gradients.
+        statistics: where given, tensors keep their gradients whatever ``dtype`` (the module's own) is, and BatchNorm
+            layers normalise by these; by their running statistics where it says nothing of them.
+
+    Raises:
+        ModelError: an unsupported layer, named, or weights that are not finite.
+    """
+    return _Reader(trace, shape, dtype, statistics).read()
 
 
 def random_probe(shape: Shape) -> Tensor:
@@ -132,21 +182,23 @@ _POOLS: dict[str, type[nn.Module]] = {
 class _Reader:
     """Reads one module's trace into a builder."""
 
-    def __init__(self, module: nn.Module, shape: Shape, dtype: torch.dtype):
-        # Tracing writes constants that it meets into the module: into this shallow copy, not into the user's.
-        self.module, self.dtype = copy.copy(module), dtype
-        self.b = Builder(tuple(shape), dtype)
+    def __init__(
+        self,
+        trace: Trace,
+        shape: Shape,
+        dtype: torch.dtype,
+        statistics: Mapping[nn.Module, Statistics] | None,
+    ):
+        self.module, self.graph, self.dtype = trace.module, trace.graph, dtype
+        self.statistics = statistics or {}
+        self.copies = statistics is None and dtype == torch.float64
+        held = chain(self.module.parameters(), self.module.buffers())
+        device = next((t.device for t in held if not self.copies), None)
+        self.b = Builder(tuple(shape), dtype, device)
         self.values: dict[fx.Node, Any] = {}
 
     def read(self) -> Network:
-        try:
-            with _evaluating(self.module):
-                graph = fx.Tracer().trace(self.module)
-        except Exception as error:  # whatever the user's forward raises
-            kind, why = type(self.module).__name__, str(error).split("\n")[0]
-            raise ModelError(
-                f"{kind} cannot be traced ({why}); its forward must not depend on values"
-            ) from error
+        graph = self.graph
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
         if len(inputs) != 1:
             raise ModelError(f"a model must have one input, not {len(inputs)}")
@@ -164,7 +216,7 @@ class _Reader:
         raise ModelError("the model has no output")
 
     def _constant(self, t: Tensor) -> Tensor:
-        return t.detach().to("cpu", self.dtype, copy=True) if self.dtype == torch.float64 else t
+        return t.detach().to("cpu", self.dtype, copy=True) if self.copies else t
 
     def _read(self, a: Any) -> Any:
         if isinstance(a, fx.Node):
@@ -218,8 +270,8 @@ class _Reader:
             second = b.number if sign > 0 else self.b.scale(b.number, -1.0, name=name)
             return self.b.add(a.number, second, name=name)
         if isinstance(a, _Value):
-            return self.b.scale(a.number, 1.0, sign * torch.as_tensor(b, dtype=self.dtype), name=name)
-        return self.b.scale(b.number, sign, torch.as_tensor(a, dtype=self.dtype), name=name)
+            return self.b.scale(a.number, 1.0, sign * self._number(b), name=name)
+        return self.b.scale(b.number, sign, self._number(a), name=name)
 
     def _product(self, a: Any, b: Any, divide: bool, name: str) -> int:
         if isinstance(a, _Value) == isinstance(b, _Value) or (divide and not isinstance(a, _Value)):
@@ -227,8 +279,11 @@ class _Reader:
                 f"{name}: a product or quotient of two values that depend on the input is not affine"
             )
         value, constant = (a, b) if isinstance(a, _Value) else (b, a)
-        t = torch.as_tensor(constant, dtype=self.dtype)
+        t = self._number(constant)
         return self.b.scale(value.number, 1 / t if divide else t, name=name)
+
+    def _number(self, constant: Any) -> Tensor:
+        return torch.as_tensor(constant, dtype=self.dtype, device=self.b.device)
 
     def _layer(self, layer: nn.Module, x: int, name: str) -> int:
         match layer:
@@ -279,11 +334,15 @@ class _Reader:
     def _batch_norm(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, x: int, name: str) -> int:
         if layer.running_mean is None or layer.running_var is None:
             raise ModelError(f"{name}: batch norm without running statistics depends on the batch")
-        scale = torch.rsqrt(self._constant(layer.running_var) + layer.eps)
+        if layer in self.statistics:
+            mean, scale = self.statistics[layer]
+        else:
+            mean = self._constant(layer.running_mean)
+            scale = torch.rsqrt(self._constant(layer.running_var) + layer.eps)
         if layer.weight is not None:
             scale = scale * self._constant(layer.weight)
         bias = None if layer.bias is None else self._constant(layer.bias)
-        return self.b.batch_norm(x, scale, self._constant(layer.running_mean), bias, name)
+        return self.b.batch_norm(x, scale, mean, bias, name)
 
 
 def _called(node: fx.Node) -> str:

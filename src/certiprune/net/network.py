@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -75,6 +75,14 @@ class Network:
         parts = [item for node in self.nodes for item in vars(node.op).items()]
         found = [v for name, v in parts if isinstance(v, Tensor) and name != "slack"]
         return [v for v in found if v.is_floating_point()]
+
+    def detached(self) -> Network:
+        """The same function without gradients to its tensors."""
+        nodes = []
+        for node in self.nodes:
+            tensors = {k: t.detach() for k, t in vars(node.op).items() if isinstance(t, Tensor)}
+            nodes.append(replace(node, op=replace(node.op, **tensors)) if tensors else node)  # type: ignore[type-var]
+        return Network(tuple(nodes), self.input_shape)
 
     def node(self, value: int) -> Node:
         """The node that makes ``value`` (which is not the input)."""

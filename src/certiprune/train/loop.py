@@ -15,12 +15,14 @@ from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
 from certiprune.data import Augment, Batch, Dataset, Split, batches
+from certiprune.net.live import Live
 from certiprune.train import optim
 from certiprune.train.callbacks import Callback
 from certiprune.train.errors import TrainingError
 from certiprune.train.evaluate import accuracy, pgd_accuracy
 from certiprune.train.losses import AbstractLoss
 from certiprune.train.plan import Plan
+from certiprune.train.scene import Scene
 from certiprune.train.state import Best, EpochRecord, TrainState, model_tensors, restore_model_
 
 Measure = Callable[[nn.Module, Split, torch.Generator], float]
@@ -78,9 +80,8 @@ def train(
     mask = mask or Mask()
     mask.apply_(model)
     pruned = [(model.get_parameter(name), ~keep.to(device)) for name, keep in mask.items()]
-    run = _Run(
-        model, loss, dataset, plan, optimizer, pruned, seed, augment, measure or _default(plan), device
-    )
+    live = Live(model, dataset.shape)
+    run = _Run(live, loss, dataset, plan, optimizer, pruned, seed, augment, measure or _default(plan), device)
     for epoch in range(state.epoch, plan.epochs):
         began = perf_counter()
         metrics = _train_epoch(run, epoch, callbacks)
@@ -98,7 +99,7 @@ def train(
 class _Run:
     """What stays the same from epoch to epoch; ``pruned`` pairs parameters with what must be zero in them."""
 
-    model: nn.Module
+    live: Live
     loss: AbstractLoss
     dataset: Dataset
     plan: Plan
@@ -108,6 +109,10 @@ class _Run:
     augment: Augment | None
     measure: Measure
     device: torch.device
+
+    @property
+    def model(self) -> nn.Module:
+        return self.live.module
 
 
 def _resume_(
@@ -151,7 +156,7 @@ def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[s
 
 def _step(run: _Run, batch: Batch, eps: float, noise: torch.Generator, where: str) -> dict[str, float]:
     run.optimizer.zero_grad(set_to_none=True)
-    terms = run.loss(run.model, batch, eps=eps, generator=noise)
+    terms = run.loss(Scene(run.live, batch, eps, run.plan.eps, noise, tracked=run.loss.certified))
     value = float(terms.total.detach())
     if not math.isfinite(value):
         raise _diverged(f"the loss is {value}", where, run.plan)

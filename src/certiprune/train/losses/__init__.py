@@ -1,20 +1,32 @@
-"""The training losses that can be built by name."""
+"""The training losses that can be built by name, one file each."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from certiprune.train.errors import unknown
+from certiprune.train import named
 from certiprune.train.losses.base import AbstractLoss, Terms
+from certiprune.train.losses.cc_ibp import CcIbp
+from certiprune.train.losses.crown_ibp import CrownIbp
+from certiprune.train.losses.exp_ibp import ExpIbp
 from certiprune.train.losses.fgsm import Fgsm
+from certiprune.train.losses.gradalign import GradAlign
+from certiprune.train.losses.ibp import Ibp
+from certiprune.train.losses.mtl_ibp import MtlIbp
+from certiprune.train.losses.n_fgsm import NFgsm
 from certiprune.train.losses.natural import Natural
+from certiprune.train.losses.penalised import Penalised
+from certiprune.train.losses.pgd import Pgd
+from certiprune.train.losses.sabr import Sabr
 
-__all__ = ["AbstractLoss", "Fgsm", "Natural", "Terms", "build", "names", "options"]
+__all__ = ["AbstractLoss", "Penalised", "Terms", "build", "names", "options"]
 
-_LOSSES: MappingProxyType[str, type[Natural] | type[Fgsm]] = MappingProxyType(
-    {loss.name: loss for loss in (Natural, Fgsm)}
+_LOSSES: MappingProxyType[str, type[AbstractLoss]] = MappingProxyType(
+    {
+        loss.name: loss
+        for loss in (Natural, Fgsm, GradAlign, NFgsm, Pgd, Ibp, CrownIbp, Sabr, MtlIbp, CcIbp, ExpIbp)
+    }
 )
 
 
@@ -29,9 +41,7 @@ def options(name: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such loss.
     """
-    if name not in _LOSSES:
-        raise unknown("loss", name, _LOSSES)
-    return {field.name: field.default for field in fields(_LOSSES[name])}
+    return named.options("loss", _LOSSES, name)
 
 
 def build(name: str, **chosen: Any) -> AbstractLoss:
@@ -40,8 +50,4 @@ def build(name: str, **chosen: Any) -> AbstractLoss:
     Raises:
         InputError: there is no such loss or option, or an option's value is out of range.
     """
-    valid = options(name)
-    for option in chosen:
-        if option not in valid:
-            raise unknown(f"option of the loss {name}", option, valid)
-    return _LOSSES[name](**chosen)
+    return named.build("loss", _LOSSES, name, chosen)

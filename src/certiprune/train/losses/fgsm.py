@@ -1,23 +1,21 @@
 """Adversarial training with one step from a random start.
 
+    minimise  CE(f(x + delta), y),
+    delta = clip(eta + step eps sign(grad_x CE(f(x + eta), y))),    eta uniform in the ball
+
 Wong et al., "Fast is better than free: revisiting adversarial training", ICLR 2020.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
-
-from certiprune.attack import descend, frozen_statistics, negative_cross_entropy
-from certiprune.core.box import Box
-from certiprune.core.errors import InputError
-from certiprune.data import Batch
-from certiprune.train.losses.base import AbstractLoss, Terms
-from certiprune.train.losses.natural import classification
+from certiprune.attack import frozen_statistics
+from certiprune.train.errors import require
+from certiprune.train.losses.attack import climb, noise
+from certiprune.train.losses.base import AbstractLoss, Terms, classification
+from certiprune.train.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,12 @@ class Fgsm(AbstractLoss):
     step: float = 1.25
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.step) and self.step > 0):
-            raise InputError(f"the option step of the loss fgsm must be above 0, not {self.step}")
+        require(f"loss {self.name}", "step", self.step, "above 0", self.step > 0)
 
-    def __call__(self, model: nn.Module, batch: Batch, *, eps: float, generator: torch.Generator) -> Terms:
-        points = batch.images if eps == 0 else self._attack(model, batch, eps, generator)
-        return classification(model, points, batch.labels)
-
-    def _attack(self, model: nn.Module, batch: Batch, eps: float, generator: torch.Generator) -> Tensor:
-        images, labels = batch
-        ball = Box.ball(images, eps)
-        unit = torch.rand(images.shape, generator=generator, device=generator.device).to(images)
-        start = ball.clamp(images + eps * (2 * unit - 1))
-        with frozen_statistics(model):
-            reached = descend(negative_cross_entropy(model, labels), start, self.step * eps)
-        return ball.clamp(reached)
+    def __call__(self, scene: Scene) -> Terms:
+        images, labels = scene.batch
+        if scene.eps > 0:
+            start = images + noise(images, scene.eps, scene.generator)
+            with frozen_statistics(scene.model):
+                images = climb(scene.model, labels, scene.box, start, steps=1, length=self.step * scene.eps)
+        return classification(scene.model(images), labels)

@@ -1,0 +1,43 @@
+"""What adversarial and certified losses share: steps up a loss from a random start, for every image on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from certiprune.attack import descend, negative_cross_entropy
+from certiprune.core.box import Box
+
+
+def noise(images: Tensor, radius: float, generator: torch.Generator) -> Tensor:
+    """Uniform numbers in [-radius, radius], one for each number of ``images`` [n, c, h, w]."""
+    unit = torch.rand(images.shape, generator=generator, device=generator.device).to(images)
+    return radius * (2 * unit - 1)
+
+
+def climb(
+    model: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    box: Box,
+    start: Tensor,
+    *,
+    steps: int,
+    length: float,
+) -> Tensor:
+    """Points [n, *shape] of the boxes that ``steps`` steps up the cross-entropy reach (PGD; Madry et al. 2018).
+
+    Args:
+        model: from points to class scores; it runs in the mode it is in.
+        labels: [n].
+        box: where points are moved back to after every step.
+        start: [n, *shape]; moved into the boxes first.
+        steps: how many; 0 gives the start.
+        length: of a step along the gradient's sign, in input units.
+    """
+    objective = negative_cross_entropy(model, labels)
+    points = box.clamp(start)
+    for _ in range(steps):
+        points = box.clamp(descend(objective, points, length))
+    return points

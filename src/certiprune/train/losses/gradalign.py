@@ -1,0 +1,67 @@
+"""The study's adversarial training: FGSM, with gradients held in line.
+
+    minimise  CE(f(x + delta), y) + weight (1 - cos(grad_x CE(f(x), y), grad_x CE(f(x + eta), y))),
+    delta = clip(eta + step eps sign(grad_x CE(f(x + eta), y))),    eta uniform in the ball
+
+One step finds adversarial points only as long as gradients inside the ball point the same way; FGSM alone breaks that
+after a while (catastrophic overfitting). Andriushchenko and Flammarion, "Understanding and improving fast adversarial
+training", NeurIPS 2020. The gradient at x + eta serves the step, too, so that it is computed once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy
+
+from certiprune.attack import frozen_statistics
+from certiprune.train.errors import require
+from certiprune.train.losses.attack import noise
+from certiprune.train.losses.base import AbstractLoss, Terms, classification
+from certiprune.train.losses.natural import Natural
+from certiprune.train.scene import Scene
+
+
+@dataclass(frozen=True)
+class GradAlign(AbstractLoss):
+    """FGSM with the regulariser GradAlign; see the formula above.
+
+    Attributes:
+        step: the length of the step in units of ``eps``; 1.25 in the study.
+        weight: the regulariser's factor (lambda); 0.2 in the study.
+    """
+
+    name: ClassVar[str] = "gradalign"
+
+    step: float = 1.25
+    weight: float = 0.2
+
+    def __post_init__(self) -> None:
+        require(f"loss {self.name}", "step", self.step, "above 0", self.step > 0)
+        require(f"loss {self.name}", "weight", self.weight, "at least 0", self.weight >= 0)
+
+    def __call__(self, scene: Scene) -> Terms:
+        if scene.eps == 0:
+            return Natural()(scene)
+        images, labels = scene.batch
+        start = scene.box.clamp(images + noise(images, scene.eps, scene.generator))
+        with frozen_statistics(scene.model):
+            there = _gradient(scene.model, start, labels)
+            here = _gradient(scene.model, images, labels)
+        points = scene.box.clamp(start + self.step * scene.eps * there.detach().sign())
+        terms = classification(scene.model(points), labels)
+        apart = 1 - cosine_similarity(here.flatten(1), there.flatten(1)).mean()
+        parts = terms.parts | {"gradalign": float(apart.detach())}
+        return Terms(terms.total + self.weight * apart, parts)
+
+
+def _gradient(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
+    """The gradient of each image's cross-entropy [n, *shape] at ``points``, with its own graph."""
+    points = points.detach().requires_grad_()
+    # A sum: each image has its own gradient, whatever the size of the batch.
+    loss = cross_entropy(model(points), labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, points, create_graph=True)
+    return gradient

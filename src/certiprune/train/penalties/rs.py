@@ -1,0 +1,51 @@
+"""The RS loss: it pushes bounds of what enters a ReLU to one side of 0.
+
+    RS = mean over neurons of  -tanh(1 + l u),    l <= u the bounds before the ReLU
+
+low where l u is large: where both have the same sign, the neuron is stable. Xiao et al., "Training for faster
+adversarial robustness verification via inducing ReLU stability", ICLR 2019. Bounds are those that
+the loss trains on where it has any, else interval bounds of the balls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from certiprune.bounds.preact import PreActivation
+from certiprune.train.penalties.base import AbstractPenalty
+from certiprune.train.scene import Scene
+
+
+@dataclass(frozen=True)
+class Rs(AbstractPenalty):
+    """The mean of ``-tanh(1 + l u)`` over all neurons and images. It does not apply at eps 0, where l = u."""
+
+    name: ClassVar[str] = "rs"
+
+    def __call__(self, scene: Scene, bounds: PreActivation | None) -> Tensor | None:
+        if scene.eps == 0:
+            return None
+        return stability(scene.bounds.pre if bounds is None else bounds, {})
+
+
+def stability(bounds: PreActivation, units: Mapping[int, Tensor]) -> Tensor:
+    """The mean over all neurons of ``-tanh(1 + l u / unit^2)``.
+
+    Args:
+        bounds: [n, *shape] for each ReLU.
+        units: ReLU value -> what its bounds are measured in, broadcastable to its shape; 1 where it says nothing.
+    """
+    sums, count = [], 0
+    for v, lower in bounds.lower.items():
+        product = lower * bounds.upper[v]
+        if v in units:
+            # A channel of scale 0 is constant: any unit will do, but not 0.
+            product = product / units[v].square().clamp(min=1e-12)
+        sums.append(torch.tanh(1 + product).sum())
+        count += lower.numel()
+    return -torch.stack(sums).sum() / count if sums else torch.zeros(())
