@@ -81,10 +81,11 @@ class Data(Section):
 
 
 class Model(Section):
-    """Which network of the zoo; ``width`` scales its channels."""
+    """Which network of the zoo; ``width`` scales its channels, ``initial`` draws its weights (``zoo.initial``)."""
 
     name: str = "cnn_small"
     width: Positive = 1.0
+    initial: Literal["default", "ibp"] = "default"
 
 
 class Loss(Section):
@@ -94,10 +95,19 @@ class Loss(Section):
     options: Options = {}
 
 
+class Penalty(Section):
+    """A number that is made small besides the loss: ``weight`` times it is added; options as of a loss."""
+
+    name: str
+    weight: Positive
+    options: Options = {}
+
+
 class Train(Section):
     """How every network is trained, the dense one and each round's alike; see ``train.Plan``."""
 
     loss: Loss = Loss()
+    penalties: tuple[Penalty, ...] = ()
     epochs: Count = 20
     batch_size: Count = 128
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -119,6 +129,9 @@ class Train(Section):
             raise ValueError(
                 f"milestones end at epoch {self.milestones[-1]}, after the last of {self.epochs} epochs"
             )
+        names = [penalty.name for penalty in self.penalties]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"the penalty {twice} is given twice")
         try:
             self.plan()
         except CertipruneError as error:
