@@ -114,10 +114,13 @@ class Train(Section):
     learning_rate: Positive = 0.01
     momentum: Annotated[Number, Field(lt=1)] = 0.9
     weight_decay: Number = 5e-4
+    rate_shape: Literal["milestones", "cosine"] = "milestones"
     milestones: Annotated[tuple[Count, ...], AfterValidator(_increasing)] = ()
     decay: Positive = 0.1
+    warm_up: Size = 0
     clip: Positive | None = 8.0
     eps: Epsilon = 0.1
+    eps_shape: Literal["smoothed", "linear", "constant"] = "smoothed"
     eps_start: Size = 0
     eps_length: Size = 0
     eps_mid: Annotated[Positive, Field(le=1)] = 0.4

@@ -131,17 +131,18 @@ def _resume_(
 def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[str, float]:
     """One pass over the training split; the means of the loss and its parts over the images."""
     plan, split = run.plan, run.dataset.train
-    rate = plan.rate(epoch)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
     order, noise = generator(run.seed, "epoch", epoch, "order"), generator(run.seed, "epoch", epoch, "loss")
     count = math.ceil(len(split) / plan.batch_size)
     sums: defaultdict[str, float] = defaultdict(float)
-    images = 0
+    images, rate = 0, 0.0
     run.model.train()
     for number, batch in enumerate(batches(split, plan.batch_size, generator=order, augment=run.augment)):
         if len(batch.images) > 1:
             eps = plan.schedule.at(epoch + number / count)
+            # In the middle of the batch's time, where neither a warm-up nor a cosine is 0.
+            rate = plan.rates.at(epoch + (number + 0.5) / count)
+            for group in run.optimizer.param_groups:
+                group["lr"] = rate
             moved = Batch(batch.images.to(run.device), batch.labels.to(run.device))
             for name, value in _step(
                 run, moved, eps, noise, f"epoch {epoch + 1}, batch {number + 1}"
