@@ -124,6 +124,7 @@ class Train(Section):
     eps_start: Size = 0
     eps_length: Size = 0
     eps_mid: Annotated[Positive, Field(le=1)] = 0.4
+    choose: Literal["auto", "certified", "pgd", "clean"] = "auto"
     validation_steps: Count = 5
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -14,19 +14,17 @@ from torch import Tensor, nn
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
-from certiprune.data import Augment, Batch, Dataset, Split, batches
+from certiprune.data import Augment, Batch, Dataset, batches
 from certiprune.net.live import Live
-from certiprune.train import optim
+from certiprune.train import choose, optim
 from certiprune.train.callbacks import Callback
+from certiprune.train.choose import Measure
 from certiprune.train.errors import TrainingError
-from certiprune.train.evaluate import accuracy, pgd_accuracy
+from certiprune.train.evaluate import accuracy
 from certiprune.train.losses import AbstractLoss
 from certiprune.train.plan import Plan
 from certiprune.train.scene import Scene
 from certiprune.train.state import Best, EpochRecord, TrainState, model_tensors, restore_model_
-
-Measure = Callable[[nn.Module, Split, torch.Generator], float]
-"""How good a model is on the validation split, larger is better; the generator is all of its randomness."""
 
 
 def train(
@@ -61,8 +59,7 @@ def train(
         start: go on from here, with the same plan as far as it went; the model's weights are replaced.
         callbacks: are told of batches and epochs, in order.
         augment: changes the training images.
-        measure: how the weights are chosen; by default the accuracy under PGD with ``plan.validation_steps``
-            steps at ``plan.eps``, or the standard accuracy where ``plan.eps`` is 0.
+        measure: how the weights are chosen; by default as ``plan.choose`` says.
         device: where to train; by default where the model is.
 
     Raises:
@@ -81,7 +78,8 @@ def train(
     mask.apply_(model)
     pruned = [(model.get_parameter(name), ~keep.to(device)) for name, keep in mask.items()]
     live = Live(model, dataset.shape)
-    run = _Run(live, loss, dataset, plan, optimizer, pruned, seed, augment, measure or _default(plan), device)
+    named = choose.measure(plan, loss) if measure is None else ("validation_measure", measure)
+    run = _Run(live, loss, dataset, plan, optimizer, pruned, seed, augment, *named, device)
     for epoch in range(state.epoch, plan.epochs):
         began = perf_counter()
         metrics = _train_epoch(run, epoch, callbacks)
@@ -97,7 +95,10 @@ def train(
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same from epoch to epoch; ``pruned`` pairs parameters with what must be zero in them."""
+    """What stays the same from epoch to epoch.
+
+    ``pruned`` pairs parameters with what must be zero in them, ``measured`` is the metric that ``measure`` gives.
+    """
 
     live: Live
     loss: AbstractLoss
@@ -107,6 +108,7 @@ class _Run:
     pruned: list[tuple[nn.Parameter, Tensor]]
     seed: int
     augment: Augment | None
+    measured: str
     measure: Measure
     device: torch.device
 
@@ -185,23 +187,10 @@ def _validate(run: _Run, epoch: int, best: Best | None, metrics: dict[str, float
     if run.plan.schedule.at(epoch + 1) < run.plan.eps:
         return best
     value = run.measure(run.model, split, generator(run.seed, "epoch", epoch, "validation"))
-    if run.plan.eps > 0:
-        metrics["validation_robust_accuracy"] = value
+    metrics[run.measured] = value
     if best is not None and value < best.value:
         return best
     return Best(epoch + 1, value, model_tensors(run.model))
-
-
-def _default(plan: Plan) -> Measure:
-    def measure(model: nn.Module, split: Split, generator: torch.Generator) -> float:
-        if plan.eps == 0:
-            return accuracy(model, split)
-        steps = plan.validation_steps
-        return pgd_accuracy(
-            model, split, plan.eps, steps=steps, restarts=1, generator=generator, step_size=2.5 / steps
-        )
-
-    return measure
 
 
 def _diverged(what: str, where: str, plan: Plan) -> TrainingError:

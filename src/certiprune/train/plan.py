@@ -11,6 +11,8 @@ from certiprune.train.errors import unknown
 from certiprune.train.optim import OPTIMIZERS
 from certiprune.train.schedule import EPS_SHAPES, RATE_SHAPES, EpsSchedule, RateSchedule
 
+CHOICES = ("auto", "certified", "pgd", "clean")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -33,8 +35,10 @@ class Plan:
         eps_start: epochs before the radius rises from 0.
         eps_length: epochs of its rise.
         eps_mid: the fraction of the smoothed rise with a slow start.
-        validation_steps: steps of the PGD attack by which the weights are chosen on the validation split;
-            with ``eps`` 0 there is no attack.
+        choose: by which accuracy on the validation split the weights to keep are chosen: ``certified`` (by interval
+            bounds), ``pgd`` or ``clean``; ``auto`` is ``certified`` for losses about bounds and ``pgd`` for others,
+            and ``clean`` where ``eps`` is 0.
+        validation_steps: steps of that PGD attack.
 
     Raises:
         InputError: a value is out of range; the text names it.
@@ -56,15 +60,18 @@ class Plan:
     eps_start: int = 0
     eps_length: int = 0
     eps_mid: float = 0.4
+    choose: str = "auto"
     validation_steps: int = 5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        for name, shapes in (("rate_shape", RATE_SHAPES), ("eps_shape", EPS_SHAPES)):
-            if getattr(self, name) not in shapes:
-                raise unknown(name, getattr(self, name), shapes)
+        for name, words in (("rate_shape", RATE_SHAPES), ("eps_shape", EPS_SHAPES), ("choose", CHOICES)):
+            if getattr(self, name) not in words:
+                raise unknown(name, getattr(self, name), words)
+        if self.eps == 0 and self.choose in ("certified", "pgd"):
+            raise InputError(f"choose {self.choose} needs an eps above 0; with eps 0 choose clean or auto")
         for name in ("epochs", "batch_size", "validation_steps"):
             _require(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
         for name in ("learning_rate", "decay", "clip"):

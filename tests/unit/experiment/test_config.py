@@ -97,6 +97,8 @@ def test_a_configuration_is_frozen() -> None:
         ({"train": {"rate_shape": "cosine", "milestones": [3]}}, "there are no milestones"),
         ({"train": {"rate_shape": "step"}}, "'milestones' or 'cosine'"),
         ({"train": {"epochs": 5, "warm_up": 6}}, "warm_up is 6 epochs"),
+        ({"train": {"choose": "best"}}, "'auto', 'certified', 'pgd' or 'clean'"),
+        ({"train": {"choose": "pgd", "eps": 0}}, "choose pgd needs an eps above 0"),
         ({"train": {"eps_shape": "quadratic"}}, "'smoothed', 'linear' or 'constant'"),
         ({"train": {"eps_shape": "constant", "eps_length": 1}}, "leave eps_length at 0"),
         ({"train": {"epochs": 5, "milestones": [4, 4]}}, "must rise"),

@@ -21,6 +21,8 @@ from certiprune.train import Plan
         ({"milestones": (4, 2)}, "milestones must be rising numbers of epochs"),
         ({"rate_shape": "cosin"}, "no rate_shape called 'cosin'; did you mean cosine"),
         ({"rate_shape": "cosine", "milestones": (4,)}, "with rate_shape cosine there are no milestones"),
+        ({"choose": "pdg", "eps": 0.1}, "no choose called 'pdg'; did you mean pgd"),
+        ({"choose": "certified"}, "choose certified needs an eps above 0"),
         ({"warm_up": -1}, "warm_up must be at least 0"),
         ({"warm_up": 11}, "warm_up is 11 epochs and the plan has 10"),
         ({"eps_shape": "linaer"}, "no eps_shape called 'linaer'; did you mean linear"),
