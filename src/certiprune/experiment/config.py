@@ -103,6 +103,18 @@ class Penalty(Section):
     options: Options = {}
 
 
+class Statistics(Section):
+    """What is measured after epochs of training, on validation images and at ``train.eps``; see ``train.Statistics``.
+
+    It goes into the records and has no influence on training.
+    """
+
+    every: Size = 1
+    dear_every: Size = 5
+    images: Count = 500
+    pgd_steps: Count = 10
+
+
 class Train(Section):
     """How every network is trained, the dense one and each round's alike; see ``train.Plan``."""
 
@@ -126,6 +138,7 @@ class Train(Section):
     eps_mid: Annotated[Positive, Field(le=1)] = 0.4
     choose: Literal["auto", "certified", "pgd", "clean"] = "auto"
     validation_steps: Count = 5
+    statistics: Statistics = Statistics()
 
     @model_validator(mode="after")
     def _within(self) -> Self:

@@ -7,6 +7,7 @@ from certiprune.train.evaluate import accuracy, pgd_accuracy
 from certiprune.train.loop import train
 from certiprune.train.plan import Plan
 from certiprune.train.state import Best, EpochRecord, TrainState, load_state, save_state
+from certiprune.train.statistics import Statistics
 
 __all__ = [
     "Best",
@@ -15,6 +16,7 @@ __all__ = [
     "EpochRecord",
     "Measure",
     "Plan",
+    "Statistics",
     "TrainState",
     "TrainingError",
     "accuracy",

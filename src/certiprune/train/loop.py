@@ -25,6 +25,7 @@ from certiprune.train.losses import AbstractLoss
 from certiprune.train.plan import Plan
 from certiprune.train.scene import Scene
 from certiprune.train.state import Best, EpochRecord, TrainState, model_tensors, restore_model_
+from certiprune.train.statistics import Statistics
 
 
 def train(
@@ -39,6 +40,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     augment: Augment | None = None,
     measure: Measure | None = None,
+    statistics: Statistics | None = None,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """Train ``model`` in place and return where it ended; ``state.chosen`` has the weights to use.
@@ -60,6 +62,7 @@ def train(
         callbacks: are told of batches and epochs, in order.
         augment: changes the training images.
         measure: how the weights are chosen; by default as ``plan.choose`` says.
+        statistics: what else is measured on the validation split at ``plan.eps``, for the records; None is nothing.
         device: where to train; by default where the model is.
 
     Raises:
@@ -84,6 +87,11 @@ def train(
         began = perf_counter()
         metrics = _train_epoch(run, epoch, callbacks)
         best = _validate(run, epoch, state.best, metrics)
+        if statistics is not None:
+            source = generator(seed, "epoch", epoch, "statistics")
+            metrics |= statistics.metrics(
+                model, dataset.validation, plan.eps, epoch=epoch + 1, epochs=plan.epochs, generator=source
+            )
         record = EpochRecord(epoch + 1, perf_counter() - began, metrics)
         remembered = optim.tensors(optimizer, model)
         state = TrainState(epoch + 1, seed, model_tensors(model), remembered, best, (*state.history, record))

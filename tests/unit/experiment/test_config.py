@@ -53,6 +53,13 @@ def variants(model: BaseModel, place: str = "") -> Iterator[tuple[str, BaseModel
 def test_every_field_changes_the_digest() -> None:
     found = {place: variant.digest() for place, variant in variants(FULL) if isinstance(variant, Experiment)}
     wanted = {".schema_", ".train.loss.options", ".ladders[0].keep", ".verify.nodes", ".model.initial"}
+    wanted |= {
+        ".train.statistics.every",
+        ".train.choose",
+        ".train.eps_shape",
+        ".train.rate_shape",
+        ".train.warm_up",
+    }
     wanted |= {f".train.penalties[0].{field}" for field in ("name", "weight", "options")}
     assert wanted <= set(found)
     assert FULL.digest() not in found.values()
