@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from certiprune.prune import select
 from certiprune.prune.scores import build
 from certiprune.store import Records, RunLayout
 from certiprune.train import accuracy, tensorboard
+from certiprune.train.statistics import bound_statistics
 
 NETWORKS = [("dense", 0), ("magnitude", 1), ("magnitude", 2), ("random", 1)]
 Run = tuple[Path, list[Event]]
@@ -49,10 +51,22 @@ def test_rounds_say_what_the_stored_networks_are(unbroken: Run) -> None:
             assert row.total_all - row.kept_all == row.total - row.kept
             assert row.standard_accuracy == accuracy(found.model, test.head(50))
             assert row.pgd_accuracy <= row.standard_accuracy
+            bounds = bound_statistics(found.model, test.head(50), 0.02)
+            assert (row.ibp_accuracy, row.crown_accuracy) == (bounds.ibp, bounds.crown)
+            assert max(row.ibp_accuracy, row.crown_accuracy) <= row.pgd_accuracy
             assert row.test_images == 50
             layers = records.layers(row.ladder, row.round, "relu")
             assert sum(layer.kept for layer in layers) == pytest.approx(row.unstable)
             assert sum(layer.total for layer in layers) == row.relus
+            assert [layer.name for layer in layers] == [layer.name for layer in bounds.layers]
+            for layer, measured in zip(layers, bounds.layers, strict=True):
+                assert (layer.product, layer.rs, layer.width) == (
+                    measured.product,
+                    measured.rs,
+                    measured.width,
+                )
+                assert math.isnan(layer.nrs) == math.isnan(layer.width_before) == (layer.name == "relu3")
+            assert all(math.isnan(layer.rs) for layer in records.layers(row.ladder, row.round, "weights"))
             weights = records.layers(row.ladder, row.round, "weights")
             assert sum(layer.total - layer.kept for layer in weights) == row.total - row.kept
             if found.mask is not None:

@@ -39,7 +39,7 @@ class LayerStatistics:
     """The interval bounds l <= z <= u of what enters one ReLU layer: means over its neurons and the images.
 
     Attributes:
-        name: the layer's.
+        name: ``relu1``, ``relu2``, ... from input to output, as in the records.
         unstable: the fraction with l < 0 < u.
         product: -l u, which is above 0 for unstable neurons and below it for stable ones.
         rs: the term of the RS loss (``penalties.rs``).
@@ -200,10 +200,10 @@ def _by_walks(scene: Scene) -> Tensor:
 
 def _layers(scene: Scene) -> list[LayerStatistics]:
     network, found = scene.network, []
-    for v, lower in scene.bounds.pre.lower.items():
-        upper, name = scene.bounds.pre.upper[v], network.node(v).name
+    for number, (v, lower) in enumerate(scene.bounds.pre.lower.items(), start=1):
+        upper = scene.bounds.pre.upper[v]
         alone = PreActivation({v: lower}, {v: upper})
-        width, norm = (upper - lower) / 2, scene.live.norms.get(name)
+        width, norm = (upper - lower) / 2, scene.live.norms.get(network.node(v).name)
         nrs = before = math.nan
         if v in scene.scales:
             nrs = float(stability(alone, scene.scales))
@@ -214,7 +214,7 @@ def _layers(scene: Scene) -> list[LayerStatistics]:
             before = float((width / unit)[some].mean()) if bool(some.any()) else math.nan
         found.append(
             LayerStatistics(
-                name,
+                f"relu{number}",
                 float(alone.unstable(v).double().mean()),
                 float(-(lower * upper).mean()),
                 float(stability(alone, {})),

@@ -70,14 +70,14 @@ def test_layers_equal_an_independent_computation(trained: tuple[nn.Module, Datas
     )
     with torch.no_grad():
         ends, _, _ = layer_by_layer(double, split.images.double())
-    assert [layer.name for layer in found.layers] == ["relu1", "relu2", "relu"]
-    for layer in found.layers:
-        low, high = ends[layer.name]
+    assert [layer.name for layer in found.layers] == ["relu1", "relu2", "relu3"]
+    for layer, name in zip(found.layers, ("relu1", "relu2", "relu"), strict=True):
+        low, high = ends[name]
         assert layer.unstable == pytest.approx(float(((low < 0) & (high > 0)).double().mean()), abs=1e-9)
         assert layer.product == pytest.approx(float(-(low * high).mean()), rel=1e-4)
         assert layer.rs == pytest.approx(float(-torch.tanh(1 + low * high).mean()), rel=1e-4)
         assert layer.width == pytest.approx(float((high - low).mean() / 2), rel=1e-4)
-        if layer.name == "relu":
+        if name == "relu":
             assert math.isnan(layer.nrs) and math.isnan(layer.width_before)
             continue
         number = layer.name[-1]
@@ -223,7 +223,7 @@ def test_the_metrics_say_what_the_weights_of_that_epoch_do(spec: ModelSpec, data
     assert measured == [found.clean, found.ibp, found.crown, attacked]
     layer = found.layers[0]
     assert all(metrics[f"{name}/relu1"] == getattr(layer, name) for name in MEASURES)
-    assert "nrs/relu" not in metrics and "width/relu" in metrics
+    assert "nrs/relu3" not in metrics and "width/relu3" in metrics
 
 
 class FakeWriter:
