@@ -203,7 +203,9 @@ def test_another_schema_version_is_explained(path, version):
     connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
     for read_only in (True, False):
-        with pytest.raises(InputError, match=f"schema version {version}, and this certiprune reads {VERSION}"):
+        with pytest.raises(
+            InputError, match=f"schema version {version}, and this certiprune reads {VERSION}"
+        ):
             Records.open(path, read_only=read_only)
 
 
