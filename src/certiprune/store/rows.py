@@ -35,7 +35,8 @@ class EpochRow:
     """An epoch of training, counted as the training does.
 
     Attributes:
-        metrics: loss, its parts, accuracy, validation_accuracy, eps, learning_rate.
+        metrics: loss, its parts, accuracy, validation_accuracy, eps, learning_rate, and statistics by flat names such
+            as ``statistics/ibp`` and ``unstable/relu1`` (``train.Statistics``).
     """
 
     table: ClassVar[str] = "epochs"

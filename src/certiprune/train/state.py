@@ -24,7 +24,7 @@ class EpochRecord:
         seconds: the time it took, validation included.
         metrics: ``loss`` and its parts (means over the images), ``accuracy``, ``validation_accuracy``,
             ``validation_robust_accuracy`` or ``validation_certified_accuracy`` where the weights are chosen by it,
-            ``eps`` and ``learning_rate`` at its end.
+            ``eps`` and ``learning_rate`` at its end, and what ``Statistics.metrics`` gives where it is due.
     """
 
     epoch: int
