@@ -72,7 +72,8 @@ def train(
     if len(dataset.train) < 2:
         raise InputError(f"training needs at least 2 images, not {len(dataset.train)}")
     device = next(model.parameters()).device if device is None else torch.device(device)
-    model.to(device)
+    layout = memory_format(model, device)
+    model.to(device, memory_format=layout)
     optimizer = optim.build(plan, model)
     state = start or TrainState(0, seed, {}, {}, None, ())
     if start is not None:
@@ -91,8 +92,24 @@ def train(
         state = TrainState(epoch + 1, seed, model_tensors(model), remembered, best, (*state.history, record))
         for callback in callbacks:
             callback.on_epoch(state, record)
+    model.to(memory_format=torch.contiguous_format)
     model.eval()
     return state
+
+
+def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """How images and convolutions lie in memory while ``model`` trains: channels last where that is quicker.
+
+    On a CPU it is, by a fifth to a third, for all but the smallest convolutions. It changes the order of additions, so
+    it depends on the model alone and not on a measurement.
+    """
+    weights = [layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    large = device.type == "cpu" and max(weights, default=0) >= _LARGE
+    return torch.channels_last if large else torch.contiguous_format
+
+
+# Weights of a convolution from which on channels last is quicker.
+_LARGE = 4096
 
 
 @dataclass(frozen=True)
@@ -109,6 +126,7 @@ class _Run:
     augment: Augment | None
     measure: Measure
     device: torch.device
+    layout: torch.memory_format
 
     @property
     def model(self) -> nn.Module:
@@ -142,7 +160,8 @@ def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[s
     for number, batch in enumerate(batches(split, plan.batch_size, generator=order, augment=run.augment)):
         if len(batch.images) > 1:
             eps = plan.schedule.at(epoch + number / count)
-            moved = Batch(batch.images.to(run.device), batch.labels.to(run.device))
+            images = batch.images.to(run.device, memory_format=run.layout)
+            moved = Batch(images, batch.labels.to(run.device))
             for name, value in _step(
                 run, moved, eps, noise, f"epoch {epoch + 1}, batch {number + 1}"
             ).items():
