@@ -160,8 +160,8 @@ def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[s
     for number, batch in enumerate(batches(split, plan.batch_size, generator=order, augment=run.augment)):
         if len(batch.images) > 1:
             eps = plan.schedule.at(epoch + number / count)
-            images = batch.images.to(run.device, memory_format=run.layout)
-            moved = Batch(images, batch.labels.to(run.device))
+            laid = batch.images.to(run.device, memory_format=run.layout)
+            moved = Batch(laid, batch.labels.to(run.device))
             for name, value in _step(
                 run, moved, eps, noise, f"epoch {epoch + 1}, batch {number + 1}"
             ).items():
