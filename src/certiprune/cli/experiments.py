@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from certiprune.experiment.events import Event
 
 Source = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or a preset: demo, fashion-mini.")
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="A YAML file, or a preset such as demo, fashion-mini or mnist-0.3/ibp (`certiprune presets` lists them).",
+    ),
 ]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start over: remove what an earlier run left in the folder.")
@@ -94,7 +98,12 @@ def train(
 def _folder(source: str, out: Path | None) -> Path:
     if not source.strip():
         raise InputError("name an experiment: a YAML file or a preset")
-    return out or Path("runs") / Path(source).stem
+    if out is not None:
+        return out
+    from certiprune.experiment import presets
+
+    preset = source in presets.names() and not Path(source).is_file()
+    return Path("runs") / (source if preset else Path(source).stem)
 
 
 def _run(source: str, out: Path, fresh: bool, data: Path | None, threads: int | None, again: str) -> None:

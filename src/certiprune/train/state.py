@@ -23,7 +23,8 @@ class EpochRecord:
         epoch: how many epochs are finished with it, so counted from 1.
         seconds: the time it took, validation included.
         metrics: ``loss`` and its parts (means over the images), ``accuracy``, ``validation_accuracy``,
-            ``validation_robust_accuracy`` where it was measured, ``eps`` and ``learning_rate`` at its end.
+            ``validation_robust_accuracy`` or ``validation_certified_accuracy`` where the weights are chosen by it,
+            ``eps`` and ``learning_rate`` at its end.
     """
 
     epoch: int

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from certiprune.core.rng import derive_seed
 from certiprune.data import Augment
+from certiprune.experiment.config import Train
 from certiprune.experiment.events import Event
 from certiprune.experiment.session import Session
 from certiprune.experiment.steps.work import Result, Work, spec
 from certiprune.net import checkpoint, zoo
 from certiprune.store import EpochRow
-from certiprune.train import EpochRecord, TrainState, load_state, losses, save_state, train
+from certiprune.train import EpochRecord, TrainState, load_state, losses, penalties, save_state, train
 
 
 def run(session: Session, work: Work) -> Result:
@@ -28,7 +29,7 @@ def run(session: Session, work: Work) -> Result:
     model = begin.model.to(session.experiment.device)
     state = train(
         model,
-        losses.build(settings.loss.name, **settings.loss.options),
+        _loss(settings),
         session.dataset,
         settings.plan(),
         mask=begin.mask,
@@ -44,6 +45,15 @@ def run(session: Session, work: Work) -> Result:
     reached = state.history[chosen - 1].metrics["validation_accuracy"]
     text = f"validation accuracy {reached:.1%} after epoch {chosen} of {state.epoch}"
     return Result(text, {"chosen_epoch": chosen, "epochs": state.epoch}, rows)
+
+
+def _loss(settings: Train) -> losses.AbstractLoss:
+    """The loss with its penalties, if there are any."""
+    loss = losses.build(settings.loss.name, **settings.loss.options)
+    if not settings.penalties:
+        return loss
+    added = [(penalties.build(p.name, **p.options), p.weight) for p in settings.penalties]
+    return losses.Penalised(loss, tuple(added))
 
 
 class _Keep:
