@@ -39,8 +39,8 @@ class Live:
         return trace(self.module)
 
     @cached_property
-    def norms(self) -> dict[str, _BatchNorm]:
-        """The name of each ReLU that stands right behind a BatchNorm -> that layer."""
+    def norms(self) -> dict[str, tuple[_BatchNorm | None, ...]]:
+        """The name of each ReLU -> for each place that it is used in, in order: the BatchNorm right before it."""
         return _norms(self._trace)
 
     def __call__(self, images: Tensor) -> tuple[Network, Tensor]:
@@ -58,16 +58,25 @@ class Live:
         return read(self._trace, self.shape, images.dtype, run.seen), outputs
 
 
-def _norms(steps: Trace) -> dict[str, _BatchNorm]:
-    found = {}
-    for node in steps.graph.nodes:
-        # A ReLU has the name that ``lower`` gives it: the layer's, or the step's.
+def _norms(steps: Trace) -> dict[str, tuple[_BatchNorm | None, ...]]:
+    found: dict[str, tuple[_BatchNorm | None, ...]] = {}
+    for node in _needed(steps.graph):
+        # A ReLU has the name that ``lower`` gives it: the layer's (which may stand in several places), or the step's.
         layer = steps.layer(node)
         if isinstance(layer, nn.ReLU) or "relu" in str(node.target):
             before = steps.layer(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
-            if isinstance(before, _BatchNorm):
-                found[str(node.target) if layer is not None else node.name] = before
+            name = str(node.target) if layer is not None else node.name
+            found[name] = (*found.get(name, ()), before if isinstance(before, _BatchNorm) else None)
     return found
+
+
+def _needed(graph: fx.Graph) -> list[fx.Node]:
+    """The steps that the output depends on: a network has no others."""
+    needed: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or node in needed:
+            needed.update(node.all_input_nodes)
+    return [node for node in graph.nodes if node in needed]
 
 
 class _Run(fx.Interpreter):
@@ -85,6 +94,8 @@ class _Run(fx.Interpreter):
             raise ModelError(
                 f"{target}: a BatchNorm layer that is used twice has no one batch to normalise by"
             )
+        if args[0].numel() == args[0].shape[1]:
+            raise ModelError(f"{target}: BatchNorm in training needs more than 1 value per channel")
         y, mean, invstd = _BatchNormalise.apply(
             args[0], layer.weight, layer.bias, *_running(layer), layer.eps
         )

@@ -72,7 +72,8 @@ def train(
     if len(dataset.train) < 2:
         raise InputError(f"training needs at least 2 images, not {len(dataset.train)}")
     device = next(model.parameters()).device if device is None else torch.device(device)
-    model.to(device)
+    layout = memory_format(model, device)
+    model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = optim.build(plan, model)
     state = start or TrainState(0, seed, {}, {}, None, ())
     if start is not None:
@@ -82,7 +83,7 @@ def train(
     pruned = [(model.get_parameter(name), ~keep.to(device)) for name, keep in mask.items()]
     live = Live(model, dataset.shape)
     named = choose.measure(plan, loss) if measure is None else ("validation_measure", measure)
-    run = _Run(live, loss, dataset, plan, optimizer, pruned, seed, augment, *named, device)
+    run = _Run(live, loss, dataset, plan, optimizer, pruned, seed, augment, *named, device, layout)
     for epoch in range(state.epoch, plan.epochs):
         began = perf_counter()
         metrics = _train_epoch(run, epoch, callbacks)
@@ -97,8 +98,24 @@ def train(
         state = TrainState(epoch + 1, seed, model_tensors(model), remembered, best, (*state.history, record))
         for callback in callbacks:
             callback.on_epoch(state, record)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     model.eval()
     return state
+
+
+def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """How images and convolutions lie in memory while ``model`` trains: channels last where that is quicker.
+
+    On a CPU it is, by a fifth to a third, for all but the smallest convolutions. It changes the order of additions, so
+    it depends on the model alone and not on a measurement.
+    """
+    weights = [layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    large = device.type == "cpu" and max(weights, default=0) >= _LARGE
+    return torch.channels_last if large else torch.contiguous_format
+
+
+# Weights of a convolution from which on channels last is quicker.
+_LARGE = 4096
 
 
 @dataclass(frozen=True)
@@ -119,6 +136,7 @@ class _Run:
     measured: str
     measure: Measure
     device: torch.device
+    layout: torch.memory_format
 
     @property
     def model(self) -> nn.Module:
@@ -153,7 +171,8 @@ def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[s
             rate = plan.rates.at(epoch + (number + 0.5) / count)
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
-            moved = Batch(batch.images.to(run.device), batch.labels.to(run.device))
+            laid = batch.images.to(run.device, memory_format=run.layout)
+            moved = Batch(laid, batch.labels.to(run.device))
             for name, value in _step(
                 run, moved, eps, noise, f"epoch {epoch + 1}, batch {number + 1}"
             ).items():

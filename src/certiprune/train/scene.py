@@ -102,8 +102,9 @@ class Scene:
     def scales(self) -> dict[int, Tensor]:
         """ReLU value of the network -> the scale [c, 1, 1] (or [c]) of the BatchNorm before it, without gradient."""
         found = {}
+        places = {name: iter(norms) for name, norms in self.live.norms.items()}
         for v in self.network.relus:
-            norm = self.live.norms.get(self.network.node(v).name)
+            norm = next(places.get(self.network.node(v).name, iter(())), None)
             if norm is not None and norm.weight is not None:
                 tail = (1,) * (len(self.network.shapes[v]) - 1)
                 found[v] = norm.weight.detach().reshape(-1, *tail)

@@ -69,7 +69,9 @@ class TrainState:
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Copies, on the CPU, of all parameters and buffers of ``model``: training on does not change them."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()
+    }
 
 
 def save_state(path: str | Path, state: TrainState) -> None:

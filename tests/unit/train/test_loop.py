@@ -9,7 +9,7 @@ from torch import nn
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
-from certiprune.data import Augment, Batch, Dataset, Split
+from certiprune.data import Augment, Dataset, Split
 from certiprune.net.prunable import prunable
 from certiprune.net.zoo import ModelSpec, build
 from certiprune.train import (
@@ -23,6 +23,7 @@ from certiprune.train import (
     losses,
     train,
 )
+from certiprune.train.scene import Scene
 
 PLAN = Plan(4, batch_size=32, learning_rate=0.05, eps=0.05, eps_start=1, eps_length=1, milestones=(3,))
 FGSM = losses.build("fgsm")
@@ -177,11 +178,9 @@ def test_a_last_batch_of_one_image_is_left_out(dataset: Dataset) -> None:
     sizes: list[int] = []
 
     class Sizes(losses.Natural):
-        def __call__(
-            self, model: nn.Module, batch: Batch, *, eps: float, generator: torch.Generator
-        ) -> losses.Terms:
-            sizes.append(len(batch.images))
-            return super().__call__(model, batch, eps=eps, generator=generator)
+        def __call__(self, scene: Scene) -> losses.Terms:
+            sizes.append(len(scene.batch.images))
+            return super().__call__(scene)
 
     train(model, Sizes(), dataset, Plan(1, batch_size=48))
     assert len(dataset.train) == 97 and sizes == [48, 48]
@@ -189,10 +188,8 @@ def test_a_last_batch_of_one_image_is_left_out(dataset: Dataset) -> None:
 
 def test_a_loss_that_is_not_finite_stops_with_advice(model: nn.Module, dataset: Dataset) -> None:
     class Broken(losses.Natural):
-        def __call__(
-            self, model: nn.Module, batch: Batch, *, eps: float, generator: torch.Generator
-        ) -> losses.Terms:
-            terms = super().__call__(model, batch, eps=eps, generator=generator)
+        def __call__(self, scene: Scene) -> losses.Terms:
+            terms = super().__call__(scene)
             return losses.Terms(terms.total * torch.nan, terms.parts)
 
     with pytest.raises(
@@ -203,10 +200,8 @@ def test_a_loss_that_is_not_finite_stops_with_advice(model: nn.Module, dataset: 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_step(model: nn.Module, dataset: Dataset) -> None:
     class Steep(losses.Natural):
-        def __call__(
-            self, model: nn.Module, batch: Batch, *, eps: float, generator: torch.Generator
-        ) -> losses.Terms:
-            terms = super().__call__(model, batch, eps=eps, generator=generator)
+        def __call__(self, scene: Scene) -> losses.Terms:
+            terms = super().__call__(scene)
             return losses.Terms((terms.total - terms.total.detach()).sqrt(), terms.parts)
 
     before = model.get_parameter("conv1.weight").detach().clone()
