@@ -199,17 +199,16 @@ def _by_walks(scene: Scene) -> Tensor:
 
 
 def _layers(scene: Scene) -> list[LayerStatistics]:
-    network, found = scene.network, []
+    found = []
     for number, (v, lower) in enumerate(scene.bounds.pre.lower.items(), start=1):
         upper = scene.bounds.pre.upper[v]
         alone = PreActivation({v: lower}, {v: upper})
-        width, norm = (upper - lower) / 2, scene.live.norms.get(network.node(v).name)
-        nrs = before = math.nan
+        width, nrs, before = (upper - lower) / 2, math.nan, math.nan
         if v in scene.scales:
             nrs = float(stability(alone, scene.scales))
-        if norm is not None and v in scene.scales and norm.running_var is not None:
-            tail = scene.scales[v].shape[1:]
-            unit = scene.scales[v].abs() * (norm.running_var + norm.eps).rsqrt().reshape(-1, *tail)
+            norm, scale = scene.norms[v], scene.scales[v].abs()
+            assert norm.running_var is not None  # else there is no network in evaluation mode
+            unit = scale * (norm.running_var + norm.eps).rsqrt().reshape(scale.shape)
             some = (unit > 0).expand_as(width)
             before = float((width / unit)[some].mean()) if bool(some.any()) else math.nan
         found.append(
