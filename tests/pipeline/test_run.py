@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from certiprune.net import checkpoint
 from certiprune.prune import select
 from certiprune.prune.scores import build
 from certiprune.store import Records, RunLayout
-from certiprune.train import accuracy
+from certiprune.train import accuracy, tensorboard
+from certiprune.train.statistics import bound_statistics
 
 NETWORKS = [("dense", 0), ("magnitude", 1), ("magnitude", 2), ("random", 1)]
 Run = tuple[Path, list[Event]]
@@ -49,14 +51,62 @@ def test_rounds_say_what_the_stored_networks_are(unbroken: Run) -> None:
             assert row.total_all - row.kept_all == row.total - row.kept
             assert row.standard_accuracy == accuracy(found.model, test.head(50))
             assert row.pgd_accuracy <= row.standard_accuracy
+            bounds = bound_statistics(found.model, test.head(50), 0.02)
+            assert (row.ibp_accuracy, row.crown_accuracy) == (bounds.ibp, bounds.crown)
+            assert max(row.ibp_accuracy, row.crown_accuracy) <= row.pgd_accuracy
             assert row.test_images == 50
             layers = records.layers(row.ladder, row.round, "relu")
             assert sum(layer.kept for layer in layers) == pytest.approx(row.unstable)
             assert sum(layer.total for layer in layers) == row.relus
+            assert [layer.name for layer in layers] == [layer.name for layer in bounds.layers]
+            for layer, measured in zip(layers, bounds.layers, strict=True):
+                assert (layer.product, layer.rs, layer.width) == (
+                    measured.product,
+                    measured.rs,
+                    measured.width,
+                )
+                assert math.isnan(layer.nrs) == math.isnan(layer.width_before) == (layer.name == "relu3")
+            assert all(math.isnan(layer.rs) for layer in records.layers(row.ladder, row.round, "weights"))
             weights = records.layers(row.ladder, row.round, "weights")
             assert sum(layer.total - layer.kept for layer in weights) == row.total - row.kept
             if found.mask is not None:
                 assert found.mask.kept == row.kept
+
+
+def test_epochs_hold_the_statistics_of_bounds(unbroken: Run) -> None:
+    with Records.open(RunLayout(unbroken[0]).records, read_only=True) as records:
+        for row in records.epochs():
+            assert {"statistics/clean", "statistics/ibp", "unstable/relu1", "nrs/relu2"} <= set(row.metrics)
+            assert (
+                ("statistics/crown" in row.metrics) == ("statistics/pgd" in row.metrics) == (row.epoch == 4)
+            )
+
+
+def test_metrics_go_to_tensorboard_where_that_is_asked_for(
+    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[Path, int, str, int]] = []
+
+    class Fake:
+        def __init__(self, folder: Path, start: int) -> None:
+            self.place = (folder.relative_to(tmp_path), start)
+
+        def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+            written.append((*self.place, tag, global_step))
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="TensorBoard is not installed"):
+        pipeline.run(experiment, tmp_path, tensorboard=True)
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: name)
+    monkeypatch.setattr(tensorboard, "writer", lambda folder, start: Fake(folder, start))
+    pipeline.run(experiment, tmp_path, until="dense/0/train", tensorboard=True)
+    assert {place[:2] for place in written} == {(Path("tensorboard/dense/0"), 0)}
+    with Records.open(RunLayout(tmp_path).records, read_only=True) as records:
+        wanted = {(name, row.epoch) for row in records.epochs() for name in row.metrics}
+    assert {place[2:] for place in written} == wanted
 
 
 def test_masks_are_nested_and_weights_rewound(unbroken: Run) -> None:

@@ -49,7 +49,7 @@ def ibp(network: Network, box: Box) -> Ibp:
         if isinstance(node.op, Relu):
             lower[v], upper[v], centre, radius = _Rectify.apply(centre, radius)
         elif isinstance(node.op, Affine):
-            centre, radius = node.op.forward(centre), _reach(node.op, radius)
+            centre, radius = _forward(node.op, centre), _reach(node.op, radius)
         else:
             for more, wide in others:
                 centre, radius = centre + more, radius + wide
@@ -61,7 +61,7 @@ def ibp(network: Network, box: Box) -> Ibp:
 class _Rectify(torch.autograd.Function):
     """The ends l = c - r, u = c + r, and centre and radius of [relu(l), relu(u)].
 
-    Written out because these passes over memory cost as much as the convolutions between them.
+    Written out because its passes over memory take nearly as long as the convolutions between them.
     """
 
     @staticmethod
@@ -74,21 +74,27 @@ class _Rectify(torch.autograd.Function):
         return lower, upper, middle, high.sub_(middle)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, Tensor]:
         lower, upper = ctx.saved_tensors
         at_lower, at_upper, at_centre, at_radius = grads
-        if at_centre is not None or at_radius is not None:
-            at_centre = torch.zeros_like(lower) if at_centre is None else at_centre
-            at_radius = torch.zeros_like(lower) if at_radius is None else at_radius
-            low = threshold_backward(at_centre - at_radius, lower, 0)
-            high = threshold_backward(at_centre + at_radius, upper, 0)
-            half = 0.5
-        else:
-            low, high, half = torch.zeros_like(lower), torch.zeros_like(lower), 1.0
-        low, high = (t.mul_(half) for t in (low, high))
-        low = low if at_lower is None else low.add_(at_lower)
-        high = high if at_upper is None else high.add_(at_upper)
-        return low + high, high.sub_(low)
+        c, r = (torch.zeros_like(lower) if t is None else t for t in (at_centre, at_radius))
+        low, high = threshold_backward(c - r, lower, 0), threshold_backward(c + r, upper, 0)
+        # Each end has half of these; ends that are used themselves have gradients of their own on top.
+        to_centre = torch.lerp(low, high, 0.5)
+        to_radius = high.sub_(to_centre)
+        if at_lower is not None:
+            to_centre, to_radius = to_centre.add_(at_lower), to_radius.sub_(at_lower)
+        if at_upper is not None:
+            to_centre, to_radius = to_centre.add_(at_upper), to_radius.add_(at_upper)
+        return to_centre, to_radius
+
+
+def _forward(op: Affine, centre: Tensor) -> Tensor:
+    """``op.forward``, with a convolution's bias added on the way where there is one number a channel."""
+    if isinstance(op, Conv) and op.bias is not None and op.bias.shape[1:] == (1, 1):
+        bias = op.bias[:, 0, 0]
+        return torch.nn.functional.conv2d(centre, op.weight, bias, op.stride, op.padding, 1, op.groups)
+    return op.forward(centre)
 
 
 def _reach(op: Affine, radius: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from certiprune.cli import datasets, experiments, report, steps, verify, vnnlib
+from certiprune.cli import datasets, experiments, presets, report, steps, verify, vnnlib
 
 app = typer.Typer(
     name="certiprune",
@@ -22,4 +22,5 @@ app.command("verify")(verify.verify)
 app.command("vnnlib")(vnnlib.vnnlib)
 app.command("export")(steps.export)
 app.command("report")(report.report)
+app.command("presets")(presets.presets)
 app.command("datasets")(datasets.datasets)

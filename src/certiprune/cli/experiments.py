@@ -15,13 +15,21 @@ if TYPE_CHECKING:
     from certiprune.experiment.events import Event
 
 Source = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or a preset: demo, fashion-mini.")
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="A YAML file, or a preset such as demo, fashion-mini or mnist-0.3/ibp (`certiprune presets` lists them).",
+    ),
 ]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start over: remove what an earlier run left in the folder.")
 ]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the dataset's files are.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
+Board = Annotated[
+    bool,
+    typer.Option("--tensorboard", help="Also write the metrics of training for TensorBoard, in the folder."),
+]
 
 
 def demo(
@@ -47,6 +55,7 @@ def run(
     fresh: Fresh = False,
     data: DataFolder = None,
     threads: Threads = None,
+    tensorboard: Board = False,
 ) -> None:
     """Run an experiment, or go on with one that was interrupted: train, prune, verify, report.
 
@@ -55,7 +64,8 @@ def run(
       certiprune run fashion-mini --out runs/fashion-mini
     """
     folder = _folder(source, out)
-    _run(source, folder, fresh, data, threads, f"certiprune run {source} --out {folder}")
+    again = f"certiprune run {source} --out {folder}{' --tensorboard' if tensorboard else ''}"
+    _run(source, folder, fresh, data, threads, again, tensorboard)
 
 
 def train(
@@ -64,6 +74,7 @@ def train(
     fresh: Fresh = False,
     data: DataFolder = None,
     threads: Threads = None,
+    tensorboard: Board = False,
 ) -> None:
     """Train the dense network of an experiment and stop there; `run` with the same folder goes on from it.
 
@@ -85,8 +96,9 @@ def train(
             data_folder=data,
             threads=threads,
             until=f"{DENSE}/0/train",
+            tensorboard=tensorboard,
         ),
-        f"certiprune train {source} --out {folder}",
+        f"certiprune train {source} --out {folder}{' --tensorboard' if tensorboard else ''}",
     )
     print(RunLayout(folder).round(DENSE, 0).model)  # noqa: T201
 
@@ -94,16 +106,35 @@ def train(
 def _folder(source: str, out: Path | None) -> Path:
     if not source.strip():
         raise InputError("name an experiment: a YAML file or a preset")
-    return out or Path("runs") / Path(source).stem
+    if out is not None:
+        return out
+    from certiprune.experiment import presets
+
+    preset = source in presets.names() and not Path(source).is_file()
+    return Path("runs") / (source if preset else Path(source).stem)
 
 
-def _run(source: str, out: Path, fresh: bool, data: Path | None, threads: int | None, again: str) -> None:
+def _run(
+    source: str,
+    out: Path,
+    fresh: bool,
+    data: Path | None,
+    threads: int | None,
+    again: str,
+    tensorboard: bool = False,
+) -> None:
     from certiprune.experiment import load, pipeline
 
     experiment = load.load(source)
     _watched(
         lambda watch: pipeline.run(
-            experiment, out, progress=watch, fresh=fresh, data_folder=data, threads=threads
+            experiment,
+            out,
+            progress=watch,
+            fresh=fresh,
+            data_folder=data,
+            threads=threads,
+            tensorboard=tensorboard,
         ),
         again,
     )

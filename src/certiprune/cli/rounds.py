@@ -7,11 +7,22 @@ from pathlib import Path
 
 from certiprune.store import Records, RunLayout
 
-HEAD = ("network", "weights", "accuracy", "PGD", "certified", "falsified", "unknown", "unstable")
+HEAD = (
+    "network",
+    "weights",
+    "accuracy",
+    "PGD",
+    "IBP",
+    "CROWN",
+    "certified",
+    "falsified",
+    "unknown",
+    "unstable",
+)
 
 
 def table(folder: Path) -> list[str]:
-    """One line per network: what is left of it, its accuracies, the verdicts, unstable neurons per image."""
+    """One line per network: what is left of it, accuracies (by bounds, too), verdicts, unstable neurons per image."""
     with Records.open(RunLayout(folder).records, read_only=True) as records:
         lines: list[tuple[str, ...]] = [HEAD]
         for row in records.rounds():
@@ -24,6 +35,8 @@ def table(folder: Path) -> list[str]:
                     f"{row.kept / row.total:.1%}",
                     f"{row.standard_accuracy:.1%}",
                     f"{row.pgd_accuracy:.1%}",
+                    f"{row.ibp_accuracy:.1%}",
+                    f"{row.crown_accuracy:.1%}",
                     *(f"{share:.1%}" for share in shares),
                     f"{row.unstable:.0f} of {row.relus}",
                 )

@@ -81,10 +81,11 @@ class Data(Section):
 
 
 class Model(Section):
-    """Which network of the zoo; ``width`` scales its channels."""
+    """Which network of the zoo; ``width`` scales its channels, ``initial`` draws its weights (``zoo.initial``)."""
 
     name: str = "cnn_small"
     width: Positive = 1.0
+    initial: Literal["default", "ibp"] = "default"
 
 
 class Loss(Section):
@@ -94,24 +95,50 @@ class Loss(Section):
     options: Options = {}
 
 
+class Penalty(Section):
+    """A number that is made small besides the loss: ``weight`` times it is added; options as of a loss."""
+
+    name: str
+    weight: Positive
+    options: Options = {}
+
+
+class Statistics(Section):
+    """What is measured after epochs of training, on validation images and at ``train.eps``; see ``train.Statistics``.
+
+    It goes into the records and has no influence on training.
+    """
+
+    every: Size = 1
+    dear_every: Size = 5
+    images: Count = 500
+    pgd_steps: Count = 10
+
+
 class Train(Section):
     """How every network is trained, the dense one and each round's alike; see ``train.Plan``."""
 
     loss: Loss = Loss()
+    penalties: tuple[Penalty, ...] = ()
     epochs: Count = 20
     batch_size: Count = 128
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: Positive = 0.01
     momentum: Annotated[Number, Field(lt=1)] = 0.9
     weight_decay: Number = 5e-4
+    rate_shape: Literal["milestones", "cosine"] = "milestones"
     milestones: Annotated[tuple[Count, ...], AfterValidator(_increasing)] = ()
     decay: Positive = 0.1
+    warm_up: Size = 0
     clip: Positive | None = 8.0
     eps: Epsilon = 0.1
+    eps_shape: Literal["smoothed", "linear", "constant"] = "smoothed"
     eps_start: Size = 0
     eps_length: Size = 0
     eps_mid: Annotated[Positive, Field(le=1)] = 0.4
+    choose: Literal["auto", "certified", "pgd", "clean"] = "auto"
     validation_steps: Count = 5
+    statistics: Statistics = Statistics()
 
     @model_validator(mode="after")
     def _within(self) -> Self:
@@ -119,6 +146,9 @@ class Train(Section):
             raise ValueError(
                 f"milestones end at epoch {self.milestones[-1]}, after the last of {self.epochs} epochs"
             )
+        names = [penalty.name for penalty in self.penalties]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"the penalty {twice} is given twice")
         try:
             self.plan()
         except CertipruneError as error:

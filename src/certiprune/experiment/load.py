@@ -1,4 +1,9 @@
-"""Read an experiment from a YAML file or a preset, with errors that fit on one line."""
+"""Read an experiment from a YAML file or a preset, with errors that fit on one line.
+
+A file may say ``base: NAME`` or ``base: [NAME, ...]``: it then holds only what differs from these presets or parts of
+presets (``presets.parts``). Sections are put together setting by setting: what stands in a later base replaces what
+stands in an earlier one, and the file itself comes last. A setting is taken whole: a ``loss`` with its options, a list.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from certiprune.core.errors import ConfigError
+from certiprune.core.errors import ConfigError, hint
 from certiprune.experiment import presets
 from certiprune.experiment.config import Experiment
 from certiprune.experiment.registry import fill_in
@@ -39,16 +44,13 @@ def load(source: str | Path) -> Experiment:
     path = Path(source)
     if not path.is_file():
         if str(source) not in presets.names():
-            known = ", ".join(presets.names())
-            raise ConfigError(
-                f"{source}: no such experiment file, and the presets are {known}{_near(source)}"
-            )
+            raise ConfigError(f"{source}: no such experiment file or preset; {_known(str(source))}")
         path = presets.path(str(source))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error.__class__.__name__})") from error
-    return parse(text, name=path.name if presets.holds(path) else str(path))
+    return parse(text, name=f"{source}.yaml" if presets.holds(path) else str(path))
 
 
 def parse(text: str, *, name: str = "experiment") -> Experiment:
@@ -68,10 +70,33 @@ def parse(text: str, *, name: str = "experiment") -> Experiment:
         raise ConfigError(f"{name}: is nested too deeply") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{name}: must hold settings such as 'seed: 0', and holds none")
+    content = _on_base(content, name)
     try:
         return fill_in(Experiment.model_validate(content), name)
     except ValidationError as error:
         raise ConfigError(_one_line(error, name, tree)) from error
+
+
+def _on_base(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """``content`` put on top of what its ``base`` names; as it is where it has none."""
+    bases = content.get("base", [])
+    whole: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases if isinstance(bases, list) else [None]:
+        valid = [*presets.names(), *presets.parts()]
+        if base not in valid:
+            advice = (
+                hint(base, valid) if isinstance(base, str) else "name presets, such as demo or mnist-0.3/ibp"
+            )
+            raise ConfigError(f"{name}: base: there is no preset {base!r}; {advice}")
+        below = yaml.load(presets.base(base).read_text(encoding="utf-8"), Loader=_Loader)
+        whole = _merged(whole, _on_base(below, base))
+    return _merged(whole, {key: value for key, value in content.items() if key != "base"})
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {key: (below.get(key), value) for key, value in above.items()}
+    sections = {k: {**a, **b} for k, (a, b) in both.items() if isinstance(a, dict) and isinstance(b, dict)}
+    return {**below, **above, **sections}
 
 
 def dump(experiment: Experiment) -> str:
@@ -139,6 +164,12 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _near(word: object, names: Sequence[str] | None = None) -> str:
-    close = difflib.get_close_matches(str(word), presets.names() if names is None else names, n=1, cutoff=0.5)
+def _known(word: str) -> str:
+    """The preset that was probably meant, or where they are listed."""
+    close = difflib.get_close_matches(word, presets.names(), n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else "`certiprune presets` lists the presets"
+
+
+def _near(word: object, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

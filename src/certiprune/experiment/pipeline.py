@@ -61,6 +61,7 @@ def run(
     data_folder: Path | None = None,
     threads: int | None = None,
     until: str | None = None,
+    tensorboard: bool = False,
 ) -> None:
     """Do what is left of ``experiment`` in folder ``out``.
 
@@ -73,6 +74,7 @@ def run(
         data_folder: where the dataset's files are; None for its usual place.
         threads: CPU threads; by default as many as the run was begun with, or torch's own number.
         until: the name of the stage to stop after; None for all.
+        tensorboard: write the metrics of training for TensorBoard as well.
 
     Raises:
         ConfigError: the folder belongs to another experiment.
@@ -83,7 +85,13 @@ def run(
     if until is not None and until not in names:
         raise InputError(f"there is no stage {until}; there are {', '.join(names)}")
     with session(
-        experiment, Path(out), watch=progress, fresh=fresh, data_folder=data_folder, threads=threads
+        experiment,
+        Path(out),
+        watch=progress,
+        fresh=fresh,
+        data_folder=data_folder,
+        threads=threads,
+        tensorboard=tensorboard,
     ) as opened:
         for stage in todo:
             _do(opened, stage)

@@ -11,11 +11,11 @@ from certiprune.core.errors import CertipruneError, ConfigError, hint
 from certiprune.experiment.config import Experiment
 from certiprune.net import zoo
 from certiprune.prune import scores
-from certiprune.train import losses
+from certiprune.train import losses, penalties
 
 
 def fill_in(experiment: Experiment, name: str) -> Experiment:
-    """``experiment`` with every name looked up and every option of losses and methods written out.
+    """``experiment`` with every name looked up and every option of losses, penalties and methods written out.
 
     Args:
         name: what errors call the file.
@@ -27,7 +27,13 @@ def fill_in(experiment: Experiment, name: str) -> Experiment:
     _known(experiment.model.name, zoo.names(), f"{name}: model.name", "network")
     loss = experiment.train.loss
     options = _options(losses.build, loss.name, loss.options, f"{name}: train.loss")
-    train = experiment.train.model_copy(update={"loss": loss.model_copy(update={"options": options})})
+    added = []
+    for number, penalty in enumerate(experiment.train.penalties):
+        place = f"{name}: train.penalties[{number}]"
+        filled = _options(penalties.build, penalty.name, penalty.options, place)
+        added.append(penalty.model_copy(update={"options": filled}))
+    chosen = {"loss": loss.model_copy(update={"options": options}), "penalties": tuple(added)}
+    train = experiment.train.model_copy(update=chosen)
     ladders = []
     for number, ladder in enumerate(experiment.ladders):
         options = _options(scores.build, ladder.method, ladder.options, f"{name}: ladders[{number}]")
@@ -41,7 +47,7 @@ def _known(word: str, names: Sequence[str], place: str, what: str) -> None:
 
 
 def _options(build: Callable[..., Any], word: str, given: dict[str, Any], place: str) -> dict[str, Any]:
-    """All options of the loss or method ``word``: those that are given, and the defaults of the others."""
+    """All options of the loss, penalty or method ``word``: those that are given, and the defaults of the others."""
     try:
         built = build(word, **given)
     except CertipruneError as error:

@@ -22,19 +22,25 @@ from certiprune.experiment import load
 from certiprune.experiment.config import Experiment
 from certiprune.experiment.events import Watcher
 from certiprune.store import Records, RunLayout, occupy, write_text
+from certiprune.train.tensorboard import require as require_tensorboard
 
 ADVICE = "choose another folder (--out), or start over (--fresh)"
 
 
 @dataclass(frozen=True)
 class Session:
-    """What every stage works with."""
+    """What every stage works with.
+
+    Attributes:
+        tensorboard: whether the metrics of training are also written for TensorBoard.
+    """
 
     experiment: Experiment
     dataset: Dataset
     layout: RunLayout
     records: Records
     watch: Watcher
+    tensorboard: bool = False
 
 
 @contextmanager
@@ -46,6 +52,7 @@ def session(
     fresh: bool,
     data_folder: Path | None,
     threads: int | None,
+    tensorboard: bool = False,
 ) -> Iterator[Session]:
     """Open ``out`` for ``experiment``; ``fresh`` removes an earlier run's files first.
 
@@ -53,11 +60,14 @@ def session(
     in another order and trains other weights.
 
     Raises:
-        InputError: ``threads`` is below 1 or not what the run was begun with, or the device is not there.
+        InputError: ``threads`` is below 1 or not what the run was begun with, the device is not there, or TensorBoard
+        is asked for and not installed.
         ConfigError: the folder belongs to another experiment, to other data, or holds files that are not a
         run's. DataError: the dataset is not there.
     """
     find_device(experiment.device)
+    if tensorboard:
+        require_tensorboard()
     dataset = data.load(
         experiment.data.name,
         folder=data_folder,
@@ -74,7 +84,7 @@ def session(
         with Records.open(layout.records) as records, _threads(records, threads, out):
             _claim(records, experiment, dataset, out)
             write_text(layout.experiment, load.dump(experiment))
-            yield Session(experiment, dataset, layout, records, watch)
+            yield Session(experiment, dataset, layout, records, watch, tensorboard)
 
 
 @contextmanager
@@ -163,7 +173,7 @@ def _short(value: Any) -> str:
 
 def _clear(layout: RunLayout) -> None:
     """Remove what a run leaves in its folder, and nothing else."""
-    for folder in (layout.checkpoints, layout.tables):
+    for folder in (layout.checkpoints, layout.tables, layout.tensorboard):
         shutil.rmtree(folder, ignore_errors=True)
     # The records go last: while they are there, the other files are known to be a run's.
     journal = layout.records.with_name(f"{layout.records.name}-journal")

@@ -17,6 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from certiprune.report.summary import Round
 
 INK, MUTED, GRID = "#1f2733", "#5b6675", "#e3e7ed"
+# Okabe and Ito's palette: told apart with every common kind of colour vision.
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6675")
 # Inches: a wide figure takes half of a desktop page, a narrow one a third, either the width of a telephone.
 WIDE, NARROW = 4.6, 4.0
 

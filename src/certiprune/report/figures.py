@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from certiprune.report import canvas
-from certiprune.report.canvas import INK, MUTED
+from certiprune.report.canvas import INK, LINES
 from certiprune.report.statistics import Proportion
 from certiprune.report.summary import Round
-from certiprune.store.rows import EpochRow, LayerRow
+from certiprune.store.rows import LayerRow
 from certiprune.verify.outcome import Stage, Verdict
 
-# Okabe and Ito's palette: told apart with every common kind of colour vision.
-LADDERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6675")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MEASURES = {"standard": "#5b6675", "pgd": "#e69f00", "upper": "#56b4e9", "certified": "#0072b2"}
 VERDICTS = {
@@ -67,7 +63,7 @@ def comparison(key: str, title: str, ladders: Mapping[str, Sequence[Round]]) -> 
     with canvas.style():
         figure, axes = canvas.new(canvas.NARROW, 2.9)
         for number, (name, rounds) in enumerate(ladders.items()):
-            colour, marker = LADDERS[number % len(LADDERS)], MARKERS[number % len(MARKERS)]
+            colour, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
             _curve(axes, rounds, key, intervals=True, label=name, color=colour, marker=marker)
         canvas.sparsity_axis(axes, [r for rounds in ladders.values() for r in rounds])
         canvas.percent_axis(axes)
@@ -150,31 +146,6 @@ def heat(kind: str, title: str, rounds: Sequence[Round]) -> str | None:
         axes.set_xlabel("weights left in the whole network, %")
         axes.set_title(title)
         return canvas.svg(figure, f"heat {kind} {title}", title)
-
-
-def training(name: str, epochs: Sequence[EpochRow]) -> str | None:
-    """One round's training: accuracies above, the loss below; None where it has none of them."""
-    above = {"accuracy": ("training", MUTED), "validation_accuracy": ("validation", "#0072b2")}
-    below = {"loss": ("loss", "#d55e00")}
-    if not any(key in epoch.metrics for epoch in epochs for key in (*above, *below)):
-        return None
-    with canvas.style():
-        figure = Figure(figsize=(3.4, 3.1), layout="constrained")
-        panels = figure.subplots(2, 1, sharex=True)
-        for axes, label, lines in zip(panels, ("accuracy, %", "loss"), (above, below), strict=True):
-            for key, (text, colour) in lines.items():
-                points = [(e.epoch, e.metrics[key]) for e in epochs if key in e.metrics]
-                x, y = (
-                    [at for at, _ in points],
-                    [value if key == "loss" else 100 * value for _, value in points],
-                )
-                axes.plot(x, y, color=colour, label=text, marker="o" if len(x) == 1 else None, linewidth=1.5)
-            axes.set_ylabel(label)
-        panels[0].legend(loc="lower right")
-        panels[0].set_title(name)
-        panels[1].set_xlabel("epoch")
-        panels[1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        return canvas.svg(figure, f"training {name}", f"Training of {name}")
 
 
 def _curve(axes: Axes, rounds: Sequence[Round], key: str, *, intervals: bool = False, **look: Any) -> None:

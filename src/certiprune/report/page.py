@@ -11,12 +11,13 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from certiprune.report import figures, gallery
+from certiprune.report import curves, figures, gallery
 from certiprune.report.headline import caution, p_value, percent, sentences
 from certiprune.report.missing import missing
 from certiprune.report.summary import Round, Summary, name_of
 from certiprune.report.tables import Comparison, comparisons
 from certiprune.store.layout import DENSE
+from certiprune.store.rows import EpochRow
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,15 @@ class Album:
 
     name: str
     cards: Sequence[gallery.Card]
+    open: bool
+
+
+@dataclass(frozen=True)
+class Course:
+    """The figures over the epochs of one network; ``open`` where the page shows them at once."""
+
+    name: str
+    figures: Sequence[Markup]
     open: bool
 
 
@@ -65,6 +75,7 @@ def render(summary: Summary) -> str:
         layers=layer_figures(summary),
         cost=cost_figures(summary),
         training=training_figures(summary),
+        courses=epoch_figures(summary),
         albums=albums(summary),
         config=_yaml(summary.meta.get("config")),
         environment=_flat(summary.meta.get("environment")),
@@ -133,15 +144,32 @@ def cost_figures(summary: Summary) -> list[Markup]:
 
 def training_figures(summary: Summary) -> list[Markup]:
     """The training of every round, in the order of the ladders."""
-    keys = dict.fromkeys((epoch.ladder, epoch.round) for epoch in summary.epochs)
-    shown = [
-        figures.training(
-            name_of(ladder, number),
-            [epoch for epoch in summary.epochs if (epoch.ladder, epoch.round) == (ladder, number)],
-        )
-        for ladder, number in keys
-    ]
+    shown = [curves.training(name, epochs) for name, epochs in _trainings(summary)]
     return [Markup(svg) for svg in shown if svg]
+
+
+def epoch_figures(summary: Summary) -> list[Course]:
+    """What else was recorded of the epochs of every round, in the order of the ladders; the first is open."""
+    draw = (
+        curves.accuracies,
+        curves.parts,
+        curves.schedule,
+        curves.unstable,
+        curves.stability,
+        curves.widths,
+    )
+    found = [(name, [f(name, epochs) for f in draw]) for name, epochs in _trainings(summary)]
+    shown = [(name, [Markup(svg) for svg in svgs if svg]) for name, svgs in found]
+    courses = [(name, svgs) for name, svgs in shown if svgs]
+    return [Course(name, svgs, number == 0) for number, (name, svgs) in enumerate(courses)]
+
+
+def _trainings(summary: Summary) -> list[tuple[str, list[EpochRow]]]:
+    """Every round that was trained: its name and its epochs."""
+    found: dict[tuple[str, int], list[EpochRow]] = {}
+    for epoch in summary.epochs:
+        found.setdefault((epoch.ladder, epoch.round), []).append(epoch)
+    return [(name_of(*key), epochs) for key, epochs in found.items()]
 
 
 def albums(summary: Summary) -> list[Album]:

@@ -69,6 +69,16 @@ class Round:
         return _proportion(self.row.pgd_accuracy, self.row.test_images)
 
     @property
+    def ibp(self) -> Proportion | None:
+        """The test images that interval bounds certify (a statistic); None where that was not measured."""
+        return _proportion(self.row.ibp_accuracy, self.row.test_images)
+
+    @property
+    def crown(self) -> Proportion | None:
+        """The test images that CROWN-IBP certifies (a statistic); None where that was not measured."""
+        return _proportion(self.row.crown_accuracy, self.row.test_images)
+
+    @property
     def certified(self) -> Proportion | None:
         """The lower side of certified accuracy: the verified images that are proved."""
         return self._share(Verdict.CERTIFIED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
@@ -14,7 +15,7 @@ from certiprune.store.rows import LayerRow, OutcomeRow
 from certiprune.verify.outcome import Verdict
 
 # The measured proportions of a round, each written as a value and the two ends of its interval.
-_MEASURES = ("standard", "pgd", "certified", "upper")
+_MEASURES = ("standard", "pgd", "certified", "upper", "ibp", "crown")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def rounds_csv(summary: Summary) -> str:
 
 
 def layers_csv(summary: Summary) -> str:
-    """One row a layer and round: weights kept, or ReLU neurons that are unstable."""
-    rows = (astuple(layer) for r in summary.rounds for layer in r.layers)
+    """One row a layer and round: weights kept, or ReLU neurons that are unstable and what bounds them."""
+    rows = (map(_known, astuple(layer)) for r in summary.rounds for layer in r.layers)
     return _text([field.name for field in fields(LayerRow)], rows)
 
 
@@ -117,7 +118,12 @@ def _ends(proportion: Proportion | None) -> list[float | None]:
     return [proportion.value, proportion.low, proportion.high]
 
 
-def _text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _known(value: Any) -> Any:
+    """``value``, or None where it is a number that was not measured."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """CSV text; None becomes an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

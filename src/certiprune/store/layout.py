@@ -73,6 +73,11 @@ class RunLayout:
         return self.root / "tables"
 
     @property
+    def tensorboard(self) -> Path:
+        """The folder of what is written for TensorBoard, if it is."""
+        return self.root / "tensorboard"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -7,6 +7,7 @@ allowed in it), arrays as .npy bytes without pickle, which is the exact array.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -34,7 +35,8 @@ class EpochRow:
     """An epoch of training, counted as the training does.
 
     Attributes:
-        metrics: loss, its parts, accuracy, validation_accuracy, eps, learning_rate.
+        metrics: loss, its parts, accuracy, validation_accuracy, eps, learning_rate, and statistics by flat names such
+            as ``statistics/ibp`` and ``unstable/relu1`` (``train.Statistics``).
     """
 
     table: ClassVar[str] = "epochs"
@@ -57,6 +59,8 @@ class RoundRow:
         standard_accuracy, pgd_accuracy: fractions of ``test_images``.
         unstable: unstable neurons, mean per image.
         relus: ReLU neurons.
+        ibp_accuracy, crown_accuracy: the fractions whose label wins in the whole ball by interval bounds and by
+            CROWN-IBP: statistics in the precision of training, while ``OutcomeRow`` has what is proved.
     """
 
     table: ClassVar[str] = "rounds"
@@ -74,6 +78,8 @@ class RoundRow:
     test_images: int
     unstable: float
     relus: int
+    ibp_accuracy: float = math.nan
+    crown_accuracy: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ class LayerRow:
         position: counted from 0 within its kind.
         kept: weights that are left, or unstable neurons, mean per image.
         total: weights, or neurons.
+        product, rs, nrs, width, width_before: of ReLU layers, means over neurons and the test images of the accuracies,
+            by interval bounds; see ``train.statistics.LayerStatistics``.
     """
 
     table: ClassVar[str] = "layers"
@@ -97,6 +105,11 @@ class LayerRow:
     name: str
     kept: float
     total: int
+    product: float = math.nan
+    rs: float = math.nan
+    nrs: float = math.nan
+    width: float = math.nan
+    width_before: float = math.nan
 
 
 @dataclass(frozen=True)

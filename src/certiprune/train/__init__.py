@@ -1,11 +1,13 @@
 """Training: losses, schedules, the loop, and measuring accuracy."""
 
 from certiprune.train.callbacks import Callback, Capture
+from certiprune.train.choose import Measure
 from certiprune.train.errors import TrainingError
 from certiprune.train.evaluate import accuracy, pgd_accuracy
-from certiprune.train.loop import Measure, train
+from certiprune.train.loop import train
 from certiprune.train.plan import Plan
 from certiprune.train.state import Best, EpochRecord, TrainState, load_state, save_state
+from certiprune.train.statistics import Statistics
 
 __all__ = [
     "Best",
@@ -14,6 +16,7 @@ __all__ = [
     "EpochRecord",
     "Measure",
     "Plan",
+    "Statistics",
     "TrainState",
     "TrainingError",
     "accuracy",

@@ -20,7 +20,7 @@ def accuracy(model: nn.Module, split: Split, *, batch_size: int = 500) -> float:
     Raises:
         InputError: the split is empty.
     """
-    return _mean(correct(model, split, batch_size=batch_size))
+    return mean(correct(model, split, batch_size=batch_size))
 
 
 def pgd_accuracy(
@@ -43,7 +43,7 @@ def pgd_accuracy(
         model, split, eps, steps=steps, restarts=restarts, generator=generator, step_size=step_size,
         batch_size=batch_size,
     )  # fmt: skip
-    return _mean(robust)
+    return mean(robust)
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def correct(model: nn.Module, split: Split, *, batch_size: int = 500) -> Tensor:
     """Which images ``model`` classifies rightly in evaluation mode: a boolean tensor [n] on the CPU."""
     with evaluating(model):
         found = [
-            (model(images).argmax(1) == labels).cpu() for images, labels in _batches(model, split, batch_size)
+            (model(images).argmax(1) == labels).cpu() for images, labels in batched(model, split, batch_size)
         ]
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.bool)
 
@@ -87,7 +87,7 @@ def withstands(
     open_cases = robust.nonzero().squeeze(1)
     kept = []
     with evaluating(model):
-        for images, labels in _batches(model, split[open_cases], batch_size):
+        for images, labels in batched(model, split[open_cases], batch_size):
             result = pgd(
                 label_margin(model, labels), Box.ball(images, eps), steps=steps, step_size=step_size,
                 restarts=restarts, generator=seeded(seed, "attack"), stop_at=0.0,
@@ -98,14 +98,20 @@ def withstands(
     return robust
 
 
-def _batches(model: nn.Module, split: Split, size: int) -> Iterator[Batch]:
+def batched(model: nn.Module, split: Split, size: int) -> Iterator[Batch]:
+    """The images of ``split`` in order, ``size`` at a time, on the model's device."""
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     for images, labels in batches(split, size, generator=None):
         yield Batch(images.to(device), labels.to(device))
 
 
-def _mean(answers: Tensor) -> float:
+def mean(answers: Tensor) -> float:
+    """The fraction of ``answers`` [n] that are true.
+
+    Raises:
+        InputError: there are none.
+    """
     if not len(answers):
         raise InputError("there are no images to measure accuracy on")
     return float(answers.double().mean())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -14,19 +14,18 @@ from torch import Tensor, nn
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
-from certiprune.data import Augment, Batch, Dataset, Split, batches
+from certiprune.data import Augment, Batch, Dataset, batches
 from certiprune.net.live import Live
-from certiprune.train import optim
+from certiprune.train import choose, optim
 from certiprune.train.callbacks import Callback
+from certiprune.train.choose import Measure
 from certiprune.train.errors import TrainingError
-from certiprune.train.evaluate import accuracy, pgd_accuracy
+from certiprune.train.evaluate import accuracy
 from certiprune.train.losses import AbstractLoss
 from certiprune.train.plan import Plan
 from certiprune.train.scene import Scene
 from certiprune.train.state import Best, EpochRecord, TrainState, model_tensors, restore_model_
-
-Measure = Callable[[nn.Module, Split, torch.Generator], float]
-"""How good a model is on the validation split, larger is better; the generator is all of its randomness."""
+from certiprune.train.statistics import Statistics
 
 
 def train(
@@ -41,6 +40,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     augment: Augment | None = None,
     measure: Measure | None = None,
+    statistics: Statistics | None = None,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """Train ``model`` in place and return where it ended; ``state.chosen`` has the weights to use.
@@ -61,8 +61,8 @@ def train(
         start: go on from here, with the same plan as far as it went; the model's weights are replaced.
         callbacks: are told of batches and epochs, in order.
         augment: changes the training images.
-        measure: how the weights are chosen; by default the accuracy under PGD with ``plan.validation_steps``
-            steps at ``plan.eps``, or the standard accuracy where ``plan.eps`` is 0.
+        measure: how the weights are chosen; by default as ``plan.choose`` says.
+        statistics: what else is measured on the validation split at ``plan.eps``, for the records; None is nothing.
         device: where to train; by default where the model is.
 
     Raises:
@@ -72,7 +72,8 @@ def train(
     if len(dataset.train) < 2:
         raise InputError(f"training needs at least 2 images, not {len(dataset.train)}")
     device = next(model.parameters()).device if device is None else torch.device(device)
-    model.to(device)
+    layout = memory_format(model, device)
+    model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = optim.build(plan, model)
     state = start or TrainState(0, seed, {}, {}, None, ())
     if start is not None:
@@ -81,23 +82,48 @@ def train(
     mask.apply_(model)
     pruned = [(model.get_parameter(name), ~keep.to(device)) for name, keep in mask.items()]
     live = Live(model, dataset.shape)
-    run = _Run(live, loss, dataset, plan, optimizer, pruned, seed, augment, measure or _default(plan), device)
+    named = choose.measure(plan, loss) if measure is None else ("validation_measure", measure)
+    run = _Run(live, loss, dataset, plan, optimizer, pruned, seed, augment, *named, device, layout)
     for epoch in range(state.epoch, plan.epochs):
         began = perf_counter()
         metrics = _train_epoch(run, epoch, callbacks)
         best = _validate(run, epoch, state.best, metrics)
+        if statistics is not None:
+            source = generator(seed, "epoch", epoch, "statistics")
+            metrics |= statistics.metrics(
+                model, dataset.validation, plan.eps, epoch=epoch + 1, epochs=plan.epochs, generator=source
+            )
         record = EpochRecord(epoch + 1, perf_counter() - began, metrics)
         remembered = optim.tensors(optimizer, model)
         state = TrainState(epoch + 1, seed, model_tensors(model), remembered, best, (*state.history, record))
         for callback in callbacks:
             callback.on_epoch(state, record)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     model.eval()
     return state
 
 
+def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """How images and convolutions lie in memory while ``model`` trains: channels last where that is quicker.
+
+    On a CPU it is, by a fifth to a third, for all but the smallest convolutions. It changes the order of additions, so
+    it depends on the model alone and not on a measurement.
+    """
+    weights = [layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    large = device.type == "cpu" and max(weights, default=0) >= _LARGE
+    return torch.channels_last if large else torch.contiguous_format
+
+
+# Weights of a convolution from which on channels last is quicker.
+_LARGE = 4096
+
+
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same from epoch to epoch; ``pruned`` pairs parameters with what must be zero in them."""
+    """What stays the same from epoch to epoch.
+
+    ``pruned`` pairs parameters with what must be zero in them, ``measured`` is the metric that ``measure`` gives.
+    """
 
     live: Live
     loss: AbstractLoss
@@ -107,8 +133,10 @@ class _Run:
     pruned: list[tuple[nn.Parameter, Tensor]]
     seed: int
     augment: Augment | None
+    measured: str
     measure: Measure
     device: torch.device
+    layout: torch.memory_format
 
     @property
     def model(self) -> nn.Module:
@@ -131,18 +159,20 @@ def _resume_(
 def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[str, float]:
     """One pass over the training split; the means of the loss and its parts over the images."""
     plan, split = run.plan, run.dataset.train
-    rate = plan.rate(epoch)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
     order, noise = generator(run.seed, "epoch", epoch, "order"), generator(run.seed, "epoch", epoch, "loss")
     count = math.ceil(len(split) / plan.batch_size)
     sums: defaultdict[str, float] = defaultdict(float)
-    images = 0
+    images, rate = 0, 0.0
     run.model.train()
     for number, batch in enumerate(batches(split, plan.batch_size, generator=order, augment=run.augment)):
         if len(batch.images) > 1:
             eps = plan.schedule.at(epoch + number / count)
-            moved = Batch(batch.images.to(run.device), batch.labels.to(run.device))
+            # In the middle of the batch's time, where neither a warm-up nor a cosine is 0.
+            rate = plan.rates.at(epoch + (number + 0.5) / count)
+            for group in run.optimizer.param_groups:
+                group["lr"] = rate
+            laid = batch.images.to(run.device, memory_format=run.layout)
+            moved = Batch(laid, batch.labels.to(run.device))
             for name, value in _step(
                 run, moved, eps, noise, f"epoch {epoch + 1}, batch {number + 1}"
             ).items():
@@ -184,23 +214,10 @@ def _validate(run: _Run, epoch: int, best: Best | None, metrics: dict[str, float
     if run.plan.schedule.at(epoch + 1) < run.plan.eps:
         return best
     value = run.measure(run.model, split, generator(run.seed, "epoch", epoch, "validation"))
-    if run.plan.eps > 0:
-        metrics["validation_robust_accuracy"] = value
+    metrics[run.measured] = value
     if best is not None and value < best.value:
         return best
     return Best(epoch + 1, value, model_tensors(run.model))
-
-
-def _default(plan: Plan) -> Measure:
-    def measure(model: nn.Module, split: Split, generator: torch.Generator) -> float:
-        if plan.eps == 0:
-            return accuracy(model, split)
-        steps = plan.validation_steps
-        return pgd_accuracy(
-            model, split, plan.eps, steps=steps, restarts=1, generator=generator, step_size=2.5 / steps
-        )
-
-    return measure
 
 
 def _diverged(what: str, where: str, plan: Plan) -> TrainingError:

@@ -32,7 +32,7 @@ def tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Ten
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
-                copies[f"{key}.{name}"] = value.detach().to("cpu", copy=True)
+                copies[f"{key}.{name}"] = value.detach().to("cpu", copy=True).contiguous()
     return copies
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from certiprune.attack import frozen_statistics
 from certiprune.bounds.ibp import Ball, Ibp, ibp, margins
@@ -99,16 +100,18 @@ class Scene:
         return margins(self.network, self.bounds, self.batch.labels)
 
     @cached_property
+    def norms(self) -> dict[int, _BatchNorm]:
+        """ReLU value of the network -> the BatchNorm right before it, where there is one."""
+        places = {name: iter(norms) for name, norms in self.live.norms.items()}
+        before = {v: next(places.get(self.network.node(v).name, iter(())), None) for v in self.network.relus}
+        return {v: norm for v, norm in before.items() if norm is not None}
+
+    @cached_property
     def scales(self) -> dict[int, Tensor]:
         """ReLU value of the network -> the scale [c, 1, 1] (or [c]) of the BatchNorm before it, without gradient."""
-        found = {}
-        places = {name: iter(norms) for name, norms in self.live.norms.items()}
-        for v in self.network.relus:
-            norm = next(places.get(self.network.node(v).name, iter(())), None)
-            if norm is not None and norm.weight is not None:
-                tail = (1,) * (len(self.network.shapes[v]) - 1)
-                found[v] = norm.weight.detach().reshape(-1, *tail)
-        return found
+        tails = {v: (1,) * (len(self.network.shapes[v]) - 1) for v in self.norms}
+        scales = {v: norm.weight for v, norm in self.norms.items() if norm.weight is not None}
+        return {v: weight.detach().reshape(-1, *tails[v]) for v, weight in scales.items()}
 
     def within(self, eps: float) -> Scene:
         """The same batch at another radius."""

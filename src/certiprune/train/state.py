@@ -23,7 +23,8 @@ class EpochRecord:
         epoch: how many epochs are finished with it, so counted from 1.
         seconds: the time it took, validation included.
         metrics: ``loss`` and its parts (means over the images), ``accuracy``, ``validation_accuracy``,
-            ``validation_robust_accuracy`` where it was measured, ``eps`` and ``learning_rate`` at its end.
+            ``validation_robust_accuracy`` or ``validation_certified_accuracy`` where the weights are chosen by it,
+            ``eps`` and ``learning_rate`` at its end, and what ``Statistics.metrics`` gives where it is due.
     """
 
     epoch: int
@@ -68,7 +69,9 @@ class TrainState:
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Copies, on the CPU, of all parameters and buffers of ``model``: training on does not change them."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()
+    }
 
 
 def save_state(path: str | Path, state: TrainState) -> None:

@@ -18,6 +18,7 @@ from certiprune.cli import progress
 from certiprune.cli.app import app
 from certiprune.cli.rows import COLUMNS
 from certiprune.cli.verify import summary
+from certiprune.experiment import load, presets
 from certiprune.net import checkpoint
 from certiprune.verify.outcome import Outcome, Reason, Stage, Verdict
 
@@ -128,6 +129,13 @@ def test_datasets_lists_and_writes(certiprune: Callable[..., Any], tmp_path: Pat
     with np.load(file) as archive:
         assert archive["x"].shape == (7, 1, 8, 8)
         assert archive["y"].dtype == np.int64
+
+
+def test_presets_are_listed_and_written_out(certiprune: Callable[..., Any]) -> None:
+    assert certiprune("presets").out.split() == presets.names()
+    shown = certiprune("presets", "mnist-0.3/ibp").out
+    assert load.parse(shown) == load.load("mnist-0.3/ibp")
+    assert "did you mean mnist-0.3/ibp" in certiprune("presets", "mnist-0.3/ipb").err
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(

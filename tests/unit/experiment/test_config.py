@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from certiprune.experiment.config import Experiment, Ladder
+from certiprune.experiment.config import Experiment, Ladder, Penalty, Train
 
-FULL = Experiment(ladders=(Ladder(name="a", method="magnitude", keep=(0.5, 0.25)),))
+FULL = Experiment(
+    train=Train(penalties=(Penalty(name="rs", weight=0.1),)),
+    ladders=(Ladder(name="a", method="magnitude", keep=(0.5, 0.25)),),
+)
 
 
 def changed(value: Any) -> Any:
@@ -49,7 +52,16 @@ def variants(model: BaseModel, place: str = "") -> Iterator[tuple[str, BaseModel
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")  # the changed values are not all valid ones
 def test_every_field_changes_the_digest() -> None:
     found = {place: variant.digest() for place, variant in variants(FULL) if isinstance(variant, Experiment)}
-    assert {".schema_", ".train.loss.options", ".ladders[0].keep", ".verify.nodes"} <= set(found)
+    wanted = {".schema_", ".train.loss.options", ".ladders[0].keep", ".verify.nodes", ".model.initial"}
+    wanted |= {
+        ".train.statistics.every",
+        ".train.choose",
+        ".train.eps_shape",
+        ".train.rate_shape",
+        ".train.warm_up",
+    }
+    wanted |= {f".train.penalties[0].{field}" for field in ("name", "weight", "options")}
+    assert wanted <= set(found)
     assert FULL.digest() not in found.values()
     assert len(set(found.values())) == len(found)
 
@@ -85,6 +97,17 @@ def test_a_configuration_is_frozen() -> None:
         ({"verify": {"images": 0}}, "greater than or equal to 1"),
         ({"train": {"learning_rate": float("nan")}}, "greater than 0|finite"),
         ({"train": {"learning_rate": True}}, "not true or false"),
+        ({"model": {"initial": "xavier"}}, "'default' or 'ibp'"),
+        ({"train": {"penalties": [{"name": "rs", "weight": 0}]}}, "greater than 0"),
+        ({"train": {"penalties": [{"name": "rs"}]}}, "required"),
+        ({"train": {"penalties": [{"name": "rs", "weight": 1}] * 2}}, "the penalty rs is given twice"),
+        ({"train": {"rate_shape": "cosine", "milestones": [3]}}, "there are no milestones"),
+        ({"train": {"rate_shape": "step"}}, "'milestones' or 'cosine'"),
+        ({"train": {"epochs": 5, "warm_up": 6}}, "warm_up is 6 epochs"),
+        ({"train": {"choose": "best"}}, "'auto', 'certified', 'pgd' or 'clean'"),
+        ({"train": {"choose": "pgd", "eps": 0}}, "choose pgd needs an eps above 0"),
+        ({"train": {"eps_shape": "quadratic"}}, "'smoothed', 'linear' or 'constant'"),
+        ({"train": {"eps_shape": "constant", "eps_length": 1}}, "leave eps_length at 0"),
         ({"train": {"epochs": 5, "milestones": [4, 4]}}, "must rise"),
         ({"train": {"epochs": 5, "milestones": [6]}}, "after the last of 5"),
         ({"train": {"epochs": 5, "eps_start": 3, "eps_length": 3}}, "eps_length is 6 epochs"),

@@ -8,6 +8,7 @@ import pytest
 
 from certiprune.core.errors import ConfigError
 from certiprune.experiment import load, presets
+from certiprune.train import losses
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,19 @@ from certiprune.experiment import load, presets
         ("train: {loss: {name: fsgm}}", "train.loss: "),
         ("train: {loss: {name: fgsm, options: {stp: 1}}}", "train.loss: "),
         (
+            "train: {penalties: [{name: rz, weight: 1}]}",
+            "x.yaml: train.penalties[0]: there is no penalty called",
+        ),
+        ("train: {penalties: [{name: nsr, weight: 1}]}", "did you mean nrs?"),
+        (
+            "train: {penalties: [{name: l1, weight: 1}, {name: fast_ibp, weight: 1, options: {tolerence: 1}}]}",
+            "penalties[1]: there is no option of the penalty fast_ibp called 'tolerence'; did you mean tolerance",
+        ),
+        (
+            "train: {penalties: [{name: rs, wieght: 1}]}",
+            "train.penalties[0].wieght: no such setting; did you mean w",
+        ),
+        (
             "ladders: [{name: a, method: magnitud, keep: [0.5]}]",
             "ladders[0]: no pruning method is called 'magn",
         ),
@@ -57,16 +71,27 @@ def test_what_is_dumped_reads_back_as_the_same_experiment() -> None:
         assert again.digest() == experiment.digest()
 
 
-def test_the_presets_are_what_the_documentation_names() -> None:
-    assert presets.names() == ["demo", "fashion-mini"]
-
-
 def test_options_left_out_are_filled_in_and_count() -> None:
     implicit = load.parse("train: {loss: {name: fgsm}}")
     explicit = load.parse("train: {loss: {name: fgsm, options: {step: 1.25}}}")
     other = load.parse("train: {loss: {name: fgsm, options: {step: 1.0}}}")
     assert implicit.train.loss.options == {"step": 1.25}
     assert implicit.digest() == explicit.digest() != other.digest()
+
+
+def test_options_of_penalties_are_filled_in_too() -> None:
+    implicit = load.parse("train: {penalties: [{name: fast_ibp, weight: 0.5}, {name: l1, weight: 1e-5}]}")
+    explicit = load.parse(
+        "train: {penalties: [{name: fast_ibp, weight: 0.5, options: {tolerance: 0.5}}, {name: l1, weight: 0.00001}]}"
+    )
+    assert [p.options for p in implicit.train.penalties] == [{"tolerance": 0.5}, {}]
+    assert implicit == explicit and implicit.digest() == explicit.digest()
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_every_loss_can_be_configured(name: str) -> None:
+    experiment = load.parse(f"train: {{loss: {{name: {name}}}}}")
+    assert experiment.train.loss.options == losses.options(name)
 
 
 def test_a_file_goes_before_a_preset_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +101,10 @@ def test_a_file_goes_before_a_preset_of_its_name(tmp_path: Path, monkeypatch: py
 
 
 def test_a_missing_file_names_the_presets() -> None:
-    with pytest.raises(ConfigError, match=r"no such experiment file.*demo, fashion-mini; did you mean demo"):
+    with pytest.raises(ConfigError, match="demos: no such experiment file or preset; did you mean demo"):
         load.load("demos")
+    with pytest.raises(ConfigError, match="`certiprune presets` lists the presets"):
+        load.load("q/q/q")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -139,6 +139,22 @@ def example_rows(ladder: str, index: int, letters: str, channels: int, seed: int
     return rows
 
 
+BOUNDED = {"ibp_accuracy": 0.4, "crown_accuracy": 0.55}
+"""What ``RoundRow`` has besides where bounds were measured."""
+
+
+def bound_metrics(epoch: int) -> dict[str, float]:
+    """What an epoch's metrics have besides where bounds were measured; the attack and CROWN every second epoch."""
+    share = epoch / 10
+    found = {"eps": 0.05 * epoch, "learning_rate": 0.1 / epoch, "adversarial": 1.0 / epoch, "rs": -share}
+    found |= {"statistics/clean": 0.9, "statistics/ibp": share, "certified_accuracy": share}
+    if epoch % 2 == 0:
+        found |= {"statistics/pgd": 0.6, "statistics/crown": 0.5}
+    for layer in ("relu1", "relu2"):
+        found |= {f"unstable/{layer}": 1 - share, f"rs/{layer}": -share, f"width/{layer}": 2.0**epoch}
+    return found | {"nrs/relu1": -share / 2, "width_before/relu1": 3.0**epoch}
+
+
 def epoch_rows(ladder: str, index: int, epochs: int) -> list[EpochRow]:
     return [
         EpochRow(

@@ -7,17 +7,21 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from page_reader import PageReader
-from sample import VERDICTS, config, epoch_rows, write_run
+from sample import BOUNDED, VERDICTS, bound_metrics, config, epoch_rows, write_run
 
 from certiprune import report
+from certiprune.cli.rounds import table as printed
 from certiprune.core.errors import InputError
+from certiprune.report import curves
 from certiprune.store.layout import RunLayout
 from certiprune.store.records import Records
-from certiprune.store.rows import OutcomeRow
+from certiprune.store.rows import EpochRow, OutcomeRow
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +196,84 @@ def test_a_run_in_its_first_training_shows_its_curves(tmp_path: Path) -> None:
     page = PageReader(report.write(tmp_path).read_text(encoding="utf-8"))
     assert "The dense network is still in training." in page.text
     assert [given["aria-label"] for tag, given in page.tags if tag == "svg"] == ["Training of dense"]
+
+
+def bounded_run(folder: Path, epochs: int = 4) -> PageReader:
+    """A made-up run with what bounds said, of the rounds and of every epoch."""
+    with write_run(folder, epochs=epochs) as records:
+        for row in records.rounds():
+            records.add(replace(row, **BOUNDED))
+        for epoch in records.epochs():
+            records.add(replace(epoch, metrics={**epoch.metrics, **bound_metrics(epoch.epoch)}))
+        relus = [layer for layer in records.layers() if layer.kind == "relu"]
+        records.add(*(replace(layer, product=0.5, rs=-0.25, width=1.5) for layer in relus))
+    return PageReader(report.write(folder).read_text(encoding="utf-8"))
+
+
+def test_what_bounds_say_has_its_columns(tmp_path: Path) -> None:
+    page = bounded_run(tmp_path)
+    table = next(table for name, table in page.tables.items() if name.startswith("rounds"))
+    assert table[0][3:7] == ["PGD", "IBP", "CROWN-IBP", "Certified"]
+    assert table[1][4:6] == ["40 % [31, 50]", "55 % [45, 64]"]
+    row = rows_of(tmp_path / "tables" / "rounds.csv")[0]
+    assert (float(row["ibp_accuracy"]), float(row["crown_accuracy"])) == (0.4, 0.55)
+    layers = rows_of(tmp_path / "tables" / "layers.csv")
+    assert {(r["kind"], r["rs"], r["width"], r["nrs"]) for r in layers} == {
+        ("weights", "", "", ""),
+        ("relu", "-0.25", "1.5", ""),
+    }
+    assert printed(tmp_path)[1].split()[2:6] == ["95.0%", "80.0%", "40.0%", "55.0%"]
+    assert {"statistics/ibp", "width_before/relu1"} <= set(rows_of(tmp_path / "tables" / "epochs.csv")[0])
+
+
+def test_every_network_has_its_figures_over_the_epochs(tmp_path: Path) -> None:
+    page = bounded_run(tmp_path)
+    labels = [given["aria-label"] or "" for tag, given in page.tags if tag == "svg"]
+    for name in ("dense", "magnitude 1", "magnitude 2", "random 1"):
+        wanted = {
+            f"Training of {name}",
+            f"Clean, PGD and certified accuracy of {name} by epoch",
+            f"Loss of {name} and its parts by epoch",
+            f"Eps and learning rate of {name} by epoch",
+            f"{name} by epoch and layer: unstable ReLUs",
+            f"{name} by epoch and layer: RS loss (dashed: NRS)",
+            f"{name} by epoch and layer: widths (dashed: before BN)",
+        }
+        assert wanted <= set(labels)
+    assert len(page.ids) == len(set(page.ids))
+    assert all(value.startswith(("#", "data:")) for value in page.loads)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "not proofs" in page.text and "mathdefault" not in page.text
+
+
+def test_a_curve_is_drawn_through_the_epochs_that_have_it() -> None:
+    epochs = [replace(row, metrics=bound_metrics(row.epoch)) for row in epoch_rows("dense", 0, 4)]
+    assert curves.line(epochs, "statistics/pgd", 100) == ([2, 4], [60.0, 60.0])
+    assert curves.line(epochs, "statistics/ibp")[1] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert curves.line(epochs, "nothing") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("draw", "prefixes"),
+    [
+        (curves.accuracies, ("statistics/",)),
+        (curves.parts, ("adversarial", "rs")),
+        (curves.schedule, ("eps", "learning_rate")),
+        (curves.unstable, ("unstable/",)),
+        (curves.stability, ("rs/", "nrs/")),
+        (curves.widths, ("width/", "width_before/")),
+    ],
+)
+def test_a_figure_whose_metrics_are_missing_is_left_out(
+    draw: Callable[..., str | None], prefixes: tuple[str, ...]
+) -> None:
+    def without(row: EpochRow, gone: tuple[str, ...]) -> EpochRow:
+        kept = {k: v for k, v in bound_metrics(row.epoch).items() if not k.startswith(gone)}
+        return replace(row, metrics=kept)
+
+    rows = epoch_rows("dense", 0, 3)
+    assert draw("dense", [without(row, ("nothing",)) for row in rows]) is not None
+    assert draw("dense", [without(row, prefixes) for row in rows]) is None
 
 
 def test_measures_that_were_not_made_are_left_out(tmp_path: Path) -> None:

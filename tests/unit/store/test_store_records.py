@@ -20,8 +20,8 @@ COLUMNS = {
     "stages": "name seconds payload",
     "epochs": "ladder round epoch seconds metrics",
     "rounds": "ladder round method kept total kept_all total_all standard_accuracy pgd_accuracy test_images "
-    "unstable relus",
-    "layers": "ladder round kind position name kept total",
+    "unstable relus ibp_accuracy crown_accuracy",
+    "layers": "ladder round kind position name kept total product rs nrs width width_before",
     "outcomes": "ladder round idx label predicted verdict reason stage lower nodes seconds",
     "examples": "ladder round idx image adversarial",
 }
@@ -71,7 +71,7 @@ def test_every_field_of_an_outcome_but_the_counterexample_is_stored():
 
 def test_rows_of_every_table_come_back_equal(path):
     epoch = EpochRow("dense", 0, 1, 2.5, {"loss": 0.1, "eps": math.inf, "accuracy": math.nan})
-    layer = LayerRow("dense", 0, "relu", 2, "relu3", 12.5, 64)
+    layer = LayerRow("dense", 0, "relu", 2, "relu3", 12.5, 64, 0.25, -0.5, math.nan, 1.5)
     with Records.open(path) as records:
         records.add(epoch, ROUND, layer, OUTCOME)
         records.commit_stage("dense/0/train", 4.0, {"epochs": 3})
@@ -196,13 +196,16 @@ def test_files_that_are_no_results_are_explained(tmp_path, path):
         Records.open(tmp_path / "empty.sqlite", read_only=True)
 
 
-def test_another_schema_version_is_explained(path):
+@pytest.mark.parametrize("version", [1, 99])
+def test_another_schema_version_is_explained(path, version):
     Records.open(path).close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
     for read_only in (True, False):
-        with pytest.raises(InputError, match=f"schema version 99, and this certiprune reads {VERSION}"):
+        with pytest.raises(
+            InputError, match=f"schema version {version}, and this certiprune reads {VERSION}"
+        ):
             Records.open(path, read_only=read_only)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -80,6 +82,39 @@ def test_initialise_resets_batch_norm_and_stays_within_the_default_bound() -> No
     assert weight.abs().max() <= bound and weight.abs().max() > 0.9 * bound
 
 
+def test_weights_for_interval_bounds_have_the_deviation_of_the_paper() -> None:
+    """Shi et al. 2021: normal with standard deviation sqrt(2 pi) / fan_in, and no biases."""
+    model = build(spec_of("cnn_b", width=1.0), generator=generator(3), initial="ibp")
+    for name, fan_in in (("conv1", 25), ("conv2", 16 * 32), ("hidden", 128 * 2 * 2)):
+        layer = model.get_submodule(name)
+        deviation = math.sqrt(2 * math.pi) / fan_in
+        weight, count = layer.weight.detach(), layer.weight.numel()
+        assert float(weight.std()) == pytest.approx(deviation, rel=4 / count**0.5)
+        assert abs(float(weight.mean())) < 4 * deviation / count**0.5
+        assert not layer.bias.any()
+    again = build(spec_of("cnn_b", width=1.0), generator=generator(3), initial="ibp")
+    assert torch.equal(model.output.weight, again.output.weight)
+
+
+def test_those_weights_keep_intervals_as_wide_as_they_are() -> None:
+    """The mean radius is about the same before and behind a layer with its ReLU, and grows by default."""
+
+    @torch.no_grad()
+    def growth(initial: str) -> float:
+        layers = [nn.Linear(400, 400) for _ in range(4)]
+        model = nn.Sequential(*layers)
+        initialise_(model, generator(0), initial)
+        low, high = torch.full((1, 400), -0.1), torch.full((1, 400), 0.1)
+        for layer in layers:
+            centre, radius = (low + high) / 2, (high - low) / 2
+            centre, radius = layer(centre), radius @ layer.weight.abs().T
+            low, high = (centre - radius).relu(), (centre + radius).relu()
+        return float((high - low).mean() / 0.2)
+
+    assert 0.7 < growth("ibp") < 1.4
+    assert growth("default") > 100
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "fragment"),
     [("cnn7", (1, 4, 4), "conv5"), ("cnn_small", (1, 3, 9), "conv2"), ("cnn_b", (1, 1, 1), "conv2")],
@@ -96,6 +131,8 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         build(spec_of("cnn8"))
     with pytest.raises(ModelError, match="choose one of cnn7"):
         build(spec_of("zzz"))
+    with pytest.raises(ModelError, match="no initialisation called 'ipb'; did you mean ibp"):
+        build(spec_of("mlp"), initial="ipb")
 
 
 @pytest.mark.parametrize(

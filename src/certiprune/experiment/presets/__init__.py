@@ -1,20 +1,40 @@
-"""Experiments that come with the package, one YAML file each."""
+"""Experiments that come with the package, one YAML file each.
+
+A preset is called by its file's place: ``demo``, ``mnist-0.3/ibp``. The files in ``parts`` are no experiments: they
+hold what several presets share, a setting or a training scheme, for their key ``base`` (see ``load``).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+_HERE = Path(__file__).parent
+_PARTS = "parts"
+
 
 def names() -> list[str]:
-    """The presets' names, in alphabetical order."""
-    return sorted(file.stem for file in Path(__file__).parent.glob("*.yaml"))
+    """The presets' names: those that stand alone, then SETTING/SCHEME, in alphabetical order each."""
+    files = [file for file in _HERE.rglob("*.yaml") if file.parent.name != _PARTS]
+    found = [file.relative_to(_HERE).with_suffix("").as_posix() for file in files]
+    return sorted(found, key=lambda name: ("/" in name, name))
+
+
+def parts() -> list[str]:
+    """What else a file's ``base`` can name besides ``names()``."""
+    return sorted(file.name.removesuffix(".yaml") for file in (_HERE / _PARTS).glob("*.yaml"))
 
 
 def path(name: str) -> Path:
     """The file of the preset ``name``, which is one of ``names()``."""
-    return Path(__file__).parent / f"{name}.yaml"
+    return _HERE / f"{name}.yaml"
+
+
+def base(name: str) -> Path:
+    """The file of ``name``, which is one of ``parts()`` or of ``names()``."""
+    part = _HERE / _PARTS / f"{name}.yaml"
+    return part if part.is_file() else path(name)
 
 
 def holds(file: Path) -> bool:
     """Whether ``file`` is a preset's."""
-    return file.parent == Path(__file__).parent
+    return file.is_relative_to(_HERE)

@@ -14,11 +14,12 @@ from certiprune.net import Network, lower
 from certiprune.net.prunable import prunable
 from certiprune.store import LayerRow, RoundRow
 from certiprune.train import evaluate
+from certiprune.train.statistics import BoundStatistics, LayerStatistics, bound_statistics
 from certiprune.verify import unstable_counts
 
 
 def run(session: Session, work: Work) -> Result:
-    """Accuracy, adversarial accuracy, remaining weights and unstable neurons."""
+    """Accuracy, standard, adversarial and by bounds; remaining weights; what bounds say of each layer."""
     settings, eps = session.experiment.evaluate, session.experiment.verify.eps
     model, mask = trained(session, work)
     mask = Mask.ones(model, prunable(model)) if mask is None else mask
@@ -34,8 +35,9 @@ def run(session: Session, work: Work) -> Result:
         step_size=settings.pgd_step_size,
         generator=generator(session.experiment.seed, "pgd"),
     )
+    bounds = bound_statistics(model, test, eps)
     network = lower(model, shape=session.dataset.shape, mask=mask)
-    relus = _relus(session, work, network)
+    relus = _relus(session, work, network, bounds)
     everything = sum(parameter.numel() for parameter in model.parameters())
     row = RoundRow(
         ladder=work.ladder_name,
@@ -50,8 +52,11 @@ def run(session: Session, work: Work) -> Result:
         test_images=len(test),
         unstable=sum(layer.kept for layer in relus),
         relus=network.neurons,
+        ibp_accuracy=bounds.ibp,
+        crown_accuracy=bounds.crown,
     )
-    text = f"accuracy {standard:.1%}, PGD {attacked:.1%}, {row.unstable:.0f} of {row.relus} neurons unstable"
+    text = f"accuracy {standard:.1%}, PGD {attacked:.1%}, IBP {bounds.ibp:.1%}, CROWN {bounds.crown:.1%}, "
+    text += f"{row.unstable:.0f} of {row.relus} neurons unstable"
     return Result(text, rows=(row, *_weights(work, model, mask), *relus))
 
 
@@ -71,13 +76,20 @@ def _weights(work: Work, model: nn.Module, mask: Mask) -> list[LayerRow]:
     ]
 
 
-def _relus(session: Session, work: Work, network: Network) -> list[LayerRow]:
-    """Every ReLU layer with its unstable neurons, mean over the first test images."""
+def _relus(session: Session, work: Work, network: Network, bounds: BoundStatistics) -> list[LayerRow]:
+    """Every ReLU layer with its unstable neurons, mean over the first test images, and its interval bounds."""
     images = session.dataset.test.head(session.experiment.evaluate.unstable_images).images
     counts = unstable_counts(network, images.to(session.experiment.device), session.experiment.verify.eps)
     totals = [math.prod(network.shapes[value]) for value in network.relus]
     place = (work.ladder_name, work.number, "relu")
     return [
-        LayerRow(*place, position, name, float(count.double().mean()), total)
-        for position, ((name, count), total) in enumerate(zip(counts.items(), totals, strict=True))
+        LayerRow(*place, position, name, float(count.double().mean()), total, *_measures(layer))
+        for position, ((name, count), total, layer) in enumerate(
+            zip(counts.items(), totals, bounds.layers, strict=True)
+        )
     ]
+
+
+def _measures(layer: LayerStatistics) -> tuple[float, ...]:
+    """In the order of the row's last columns."""
+    return layer.product, layer.rs, layer.nrs, layer.width, layer.width_before

@@ -11,6 +11,7 @@ from certiprune.net import checkpoint, zoo
 def run(session: Session, work: Work) -> Result:
     """Draw the initial weights."""
     wanted = spec(session)
-    model = zoo.build(wanted, generator=generator(session.experiment.seed, "initial"))
+    source = generator(session.experiment.seed, "initial")
+    model = zoo.build(wanted, generator=source, initial=session.experiment.model.initial)
     checkpoint.save(work.files(session).initial, model, wanted, mask=None, note={"network": work.name})
     return Result(f"{sum(p.numel() for p in model.parameters())} parameters")

@@ -9,12 +9,23 @@ from torch import Tensor, nn
 
 from certiprune.core.rng import derive_seed
 from certiprune.data import Augment
+from certiprune.experiment.config import Train
 from certiprune.experiment.events import Event
 from certiprune.experiment.session import Session
 from certiprune.experiment.steps.work import Result, Work, spec
 from certiprune.net import checkpoint, zoo
 from certiprune.store import EpochRow
-from certiprune.train import EpochRecord, TrainState, load_state, losses, save_state, train
+from certiprune.train import (
+    EpochRecord,
+    Statistics,
+    TrainState,
+    load_state,
+    losses,
+    penalties,
+    save_state,
+    tensorboard,
+    train,
+)
 
 
 def run(session: Session, work: Work) -> Result:
@@ -26,16 +37,18 @@ def run(session: Session, work: Work) -> Result:
     settings, files = session.experiment.train, work.files(session)
     begin = checkpoint.load(files.initial)
     model = begin.model.to(session.experiment.device)
+    start = load_state(files.training) if files.training.exists() else None
     state = train(
         model,
-        losses.build(settings.loss.name, **settings.loss.options),
+        _loss(settings),
         session.dataset,
         settings.plan(),
         mask=begin.mask,
         seed=derive_seed(session.experiment.seed, "train"),
-        start=load_state(files.training) if files.training.exists() else None,
-        callbacks=(_Keep(session, work),),
+        start=start,
+        callbacks=(_Keep(session, work), *_boards(session, work, start)),
         augment=Augment(session.experiment.data.crop_padding, session.experiment.data.flip),
+        statistics=Statistics(**settings.statistics.model_dump()),
     )
     note = {"network": work.name, "digest": session.experiment.digest()}
     checkpoint.save(files.model, _holding(session, state.chosen), spec(session), mask=begin.mask, note=note)
@@ -44,6 +57,23 @@ def run(session: Session, work: Work) -> Result:
     reached = state.history[chosen - 1].metrics["validation_accuracy"]
     text = f"validation accuracy {reached:.1%} after epoch {chosen} of {state.epoch}"
     return Result(text, {"chosen_epoch": chosen, "epochs": state.epoch}, rows)
+
+
+def _loss(settings: Train) -> losses.AbstractLoss:
+    """The loss with its penalties, if there are any."""
+    loss = losses.build(settings.loss.name, **settings.loss.options)
+    if not settings.penalties:
+        return loss
+    added = [(penalties.build(p.name, **p.options), p.weight) for p in settings.penalties]
+    return losses.Penalised(loss, tuple(added))
+
+
+def _boards(session: Session, work: Work, start: TrainState | None) -> tuple[tensorboard.TensorBoard, ...]:
+    """The callback that writes for TensorBoard, where that is asked for."""
+    if not session.tensorboard:
+        return ()
+    folder = session.layout.tensorboard / work.name
+    return (tensorboard.TensorBoard(tensorboard.writer(folder, start=start.epoch if start else 0)),)
 
 
 class _Keep:

@@ -32,7 +32,9 @@ def names() -> list[str]:
     return list(_BUILDERS)
 
 
-def build(spec: ModelSpec, *, generator: torch.Generator | None = None) -> nn.Sequential:
+def build(
+    spec: ModelSpec, *, generator: torch.Generator | None = None, initial: str = "default"
+) -> nn.Sequential:
     """A new network from images [n, c, h, w] in [0, 1] to class scores [n, classes].
 
     Its first layer normalises the images.
@@ -41,9 +43,10 @@ def build(spec: ModelSpec, *, generator: torch.Generator | None = None) -> nn.Se
         spec: which network, for which images.
         generator: draws the initial weights. Without it they are a fixed function of the name; torch's global
             generator is neither read nor moved on.
+        initial: how weights are drawn, ``default`` or ``ibp``; see ``initialise_``.
 
     Raises:
-        ModelError: no such network, or the images are too small for it.
+        ModelError: no such network or way of drawing, or the images are too small for it.
     """
     if spec.name not in _BUILDERS:
         raise ModelError(f"there is no model called {spec.name!r}; {hint(spec.name, _BUILDERS, cutoff=0.4)}")
@@ -53,5 +56,5 @@ def build(spec: ModelSpec, *, generator: torch.Generator | None = None) -> nn.Se
     model.add_module("normalise", Normalise(spec.mean, spec.std))
     for name, layer in layers.items():
         model.add_module(name, layer)
-    initialise_(model, seeded(0, "initialise", spec.name) if generator is None else generator)
+    initialise_(model, seeded(0, "initialise", spec.name) if generator is None else generator, initial)
     return model

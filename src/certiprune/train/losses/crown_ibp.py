@@ -20,10 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from certiprune.bounds.relax import lines
-from certiprune.bounds.rows import Rows
-from certiprune.bounds.value import dual_value
-from certiprune.bounds.window import plan
+from certiprune.bounds.crown import crown
 from certiprune.train.errors import require
 from certiprune.train.losses.base import AbstractLoss, Terms, classification
 from certiprune.train.losses.ibp import measures, worst_scores
@@ -74,7 +71,5 @@ def fused(scene: Scene, beta: float) -> Tensor:
     slope = torch.where(flat, above, (above - (low - top).exp()) / torch.where(flat, 1.0, width))
     const = above - slope * high
     form = slope.scatter_add(1, scene.batch.labels.unsqueeze(1), -slope.sum(1, keepdim=True))
-    network = scene.network
-    rows = Rows(plan(network, network.output), None, -form, -const.sum(1))
-    walked = -dual_value(network, scene.box, rows, lines(scene.bounds.pre))
+    walked = -crown(scene.network, scene.box, scene.bounds.pre, -form, -const.sum(1))
     return (beta * walked + (1 - beta) * interval).log() + top[:, 0]

@@ -4,8 +4,12 @@
     delta = clip(eta + step eps sign(grad_x CE(f(x + eta), y))),    eta uniform in the ball
 
 One step finds adversarial points only as long as gradients inside the ball point the same way; FGSM alone breaks that
-after a while (catastrophic overfitting). Andriushchenko and Flammarion, "Understanding and improving fast adversarial
-training", NeurIPS 2020. The gradient at x + eta serves the step, too, so that it is computed once.
+after a while (catastrophic overfitting). Andriushchenko and Flammarion, "Understanding and improving fast
+adversarial training", NeurIPS 2020.
+
+The gradient at x + eta serves the step, too, so that it is computed once. Gradients are those of the scene's network,
+where BatchNorm goes by the clean images' statistics: an image's gradient is its own, and no second derivative of
+BatchNorm is needed.
 """
 
 from __future__ import annotations
@@ -14,15 +18,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from certiprune.attack import frozen_statistics
+from certiprune.net.network import Network
 from certiprune.train.errors import require
 from certiprune.train.losses.attack import noise
 from certiprune.train.losses.base import AbstractLoss, Terms, classification
 from certiprune.train.losses.natural import Natural
 from certiprune.train.scene import Scene
+from certiprune.train.twice import outputs
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,7 @@ class GradAlign(AbstractLoss):
             return Natural()(scene)
         images, labels = scene.batch
         start = scene.box.clamp(images + noise(images, scene.eps, scene.generator))
-        with frozen_statistics(scene.model):
-            there = _gradient(scene.model, start, labels)
-            here = _gradient(scene.model, images, labels)
+        there, here = (_gradient(scene.network, points, labels) for points in (start, images))
         points = scene.box.clamp(start + self.step * scene.eps * there.detach().sign())
         terms = classification(scene.model(points), labels)
         apart = 1 - cosine_similarity(here.flatten(1), there.flatten(1)).mean()
@@ -58,10 +61,10 @@ class GradAlign(AbstractLoss):
         return Terms(terms.total + self.weight * apart, parts)
 
 
-def _gradient(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
+def _gradient(network: Network, points: Tensor, labels: Tensor) -> Tensor:
     """The gradient of each image's cross-entropy [n, *shape] at ``points``, with its own graph."""
     points = points.detach().requires_grad_()
     # A sum: each image has its own gradient, whatever the size of the batch.
-    loss = cross_entropy(model(points), labels, reduction="sum")
+    loss = cross_entropy(outputs(network, points), labels, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, points, create_graph=True)
     return gradient
