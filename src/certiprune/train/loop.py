@@ -161,8 +161,10 @@ def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[s
     plan, split = run.plan, run.dataset.train
     order, noise = generator(run.seed, "epoch", epoch, "order"), generator(run.seed, "epoch", epoch, "loss")
     count = math.ceil(len(split) / plan.batch_size)
+    # By name, because parts on bounds say nothing of batches before eps starts to rise.
     sums: defaultdict[str, float] = defaultdict(float)
-    images, rate = 0, 0.0
+    images: defaultdict[str, int] = defaultdict(int)
+    rate = 0.0
     run.model.train()
     for number, batch in enumerate(batches(split, plan.batch_size, generator=order, augment=run.augment)):
         if len(batch.images) > 1:
@@ -177,10 +179,10 @@ def _train_epoch(run: _Run, epoch: int, callbacks: Sequence[Callback]) -> dict[s
                 run, moved, eps, noise, f"epoch {epoch + 1}, batch {number + 1}"
             ).items():
                 sums[name] += value * len(batch.images)
-            images += len(batch.images)
+                images[name] += len(batch.images)
         for callback in callbacks:
             callback.on_batch(epoch, number + 1, count)
-    means = {name: total / max(images, 1) for name, total in sums.items()}
+    means = {name: total / images[name] for name, total in sums.items()}
     return means | {"eps": plan.schedule.at(epoch + 1), "learning_rate": rate}
 
 

@@ -186,6 +186,19 @@ def test_a_last_batch_of_one_image_is_left_out(dataset: Dataset) -> None:
     assert len(dataset.train) == 97 and sizes == [48, 48]
 
 
+def test_a_part_is_the_mean_over_the_batches_that_have_it(model: nn.Module, dataset: Dataset) -> None:
+    class Sometimes(losses.Natural):
+        def __call__(self, scene: Scene) -> losses.Terms:
+            terms = super().__call__(scene)
+            if scene.eps > 0:
+                terms.parts["half"] = 0.5
+            return terms
+
+    plan = Plan(1, batch_size=16, eps=0.1, eps_start=0, eps_length=1)
+    state = train(model, Sometimes(), dataset, plan)
+    assert state.history[0].metrics["half"] == 0.5
+
+
 def test_a_loss_that_is_not_finite_stops_with_advice(model: nn.Module, dataset: Dataset) -> None:
     class Broken(losses.Natural):
         def __call__(self, scene: Scene) -> losses.Terms:
