@@ -117,9 +117,16 @@ MODELS = {"dense": dense, "convolutional": convolutional, "own": own}
 
 
 def scene(
-    model: nn.Module, images: Batch, eps: float, *, target: float | None = None, seed: int = 0
+    model: nn.Module,
+    images: Batch,
+    eps: float,
+    *,
+    target: float | None = None,
+    seed: int = 0,
+    tracked: bool = False,
 ) -> Scene:
-    return Scene.of(model, images, eps=eps, target=target, generator=generator(seed, "loss"))
+    source = generator(seed, "loss")
+    return Scene.of(model, images, eps=eps, target=target, generator=source, tracked=tracked)
 
 
 @dataclass(frozen=True)

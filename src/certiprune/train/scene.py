@@ -39,19 +39,25 @@ class Scene:
     eps: float
     target: float
     generator: torch.Generator
-    tracked: bool = True
+    tracked: bool = False
 
     @staticmethod
     def of(
-        model: nn.Module, batch: Batch, *, eps: float, generator: torch.Generator, target: float | None = None
+        model: nn.Module,
+        batch: Batch,
+        *,
+        eps: float,
+        generator: torch.Generator,
+        target: float | None = None,
+        tracked: bool = False,
     ) -> Scene:
-        """A scene of its own; ``target`` is ``eps`` where it is None.
+        """A scene outside of a training; ``target`` is ``eps`` where it is None.
 
         Raises:
             ModelError: the model cannot be traced.
         """
         live = Live(model, tuple(batch.images.shape[1:]))
-        return Scene(live, batch, eps, eps if target is None else target, generator)
+        return Scene(live, batch, eps, eps if target is None else target, generator, tracked)
 
     @property
     def model(self) -> nn.Module:

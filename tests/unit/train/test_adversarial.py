@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from certiprune.attack import frozen_statistics
 from certiprune.core.rng import generator
 from certiprune.data import Batch
 from certiprune.train import losses
@@ -29,7 +31,8 @@ class Watched(nn.Module):
         self.inner, self.seen = inner, list[Tensor]()
 
     def forward(self, points: Tensor) -> Tensor:
-        self.seen.append(points.detach().clone())
+        if isinstance(points, Tensor):  # and not what stands for one while the model is traced
+            self.seen.append(points.detach().clone())
         return self.inner(points)
 
 
@@ -130,8 +133,41 @@ def test_the_step_of_n_fgsm_is_as_long_as_asked() -> None:
     torch.testing.assert_close(moved, 1.7 * EPS * slope(watched.inner, start, data.labels).sign())
 
 
+def by_the_images(model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """``model`` with every BatchNorm that is in training mode going by the statistics of ``images``, with gradients."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.training]
+    seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def look(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        x = args[0].transpose(0, 1).flatten(1)
+        seen[layer] = x.mean(1), x.var(1, correction=0)
+
+    def instead(layer: nn.Module, args: tuple[Tensor, ...], _: Tensor) -> Tensor:
+        tail = (-1,) + (1,) * (args[0].dim() - 2)
+        mean, var = (t.reshape(tail) for t in seen[layer])
+        weight, bias = (t.reshape(tail) for t in layer.parameters())
+        return (args[0] - mean) / (var + layer.eps).sqrt() * weight + bias
+
+    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    with frozen_statistics(model):
+        model(images)
+    for hook in hooks:
+        hook.remove()
+
+    def run(points: Tensor) -> Tensor:
+        hooks = [norm.register_forward_hook(instead) for norm in norms]
+        with frozen_statistics(model):
+            outputs = model(points)
+        for hook in hooks:
+            hook.remove()
+        return outputs
+
+    return run
+
+
 def reference_gradalign(model: nn.Module, data: Batch, step: float) -> tuple[Tensor, Tensor]:
     """The loss at the points trained on, and 1 - cos, written anew."""
+    network = by_the_images(model, data.images)
     images, labels = data
     low, high = (images - EPS).clamp(0, 1), (images + EPS).clamp(0, 1)
     start = torch.minimum(torch.maximum(images + drawn(images, EPS), low), high)
@@ -139,10 +175,12 @@ def reference_gradalign(model: nn.Module, data: Batch, step: float) -> tuple[Ten
     for points in (images.clone(), start):
         points = points.requires_grad_()
         # The mean's gradient is the sum's divided by n: the same direction.
-        loss = cross_entropy(model(points), labels)
+        loss = cross_entropy(network(points), labels)
         found.append(torch.autograd.grad(loss, points, create_graph=True)[0].flatten(1))
     here, there = found
-    cosine = (here * there).sum(1) / (here.norm(dim=1) * there.norm(dim=1))
+    # An image whose gradient is 0 is at right angles to all.
+    lengths = [t.norm(dim=1).clamp(min=1e-8) for t in (here, there)]
+    cosine = (here * there).sum(1) / (lengths[0] * lengths[1])
     reached = start.detach() + step * EPS * there.detach().reshape(images.shape).sign()
     reached = torch.minimum(torch.maximum(reached, low), high)
     return cross_entropy(model(reached), labels), 1 - cosine.mean()
@@ -164,7 +202,7 @@ def test_gradalign_by_automatic_differentiation(kind: str, training: bool) -> No
 
 
 def test_gradalign_without_weight_is_fgsm() -> None:
-    model, data = convolutional(7), batch(7)
+    model, data = convolutional(7).eval(), batch(7)
     aligned = value(losses.build("gradalign", weight=0.0), scene(model, data, EPS))
     assert aligned == value(losses.build("fgsm"), scene(model, data, EPS))
 
