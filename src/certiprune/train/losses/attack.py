@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from certiprune.attack import descend, negative_cross_entropy
+from certiprune.attack import descend, frozen_statistics, negative_cross_entropy
 from certiprune.core.box import Box
+from certiprune.train.scene import Scene
 
 
 def noise(images: Tensor, radius: float, generator: torch.Generator) -> Tensor:
@@ -41,3 +42,20 @@ def climb(
     for _ in range(steps):
         points = box.clamp(descend(objective, points, length))
     return points
+
+
+def attacked(scene: Scene, *, steps: int, step: float) -> Tensor:
+    """Points [n, *shape] of the balls that PGD on the module reaches from uniform starts; the images at eps 0.
+
+    The attack sees the module in the mode it is in, and leaves the running statistics of BatchNorm alone.
+
+    Args:
+        steps: how many.
+        step: the length of each in units of ``scene.eps``.
+    """
+    images, labels = scene.batch
+    if scene.eps == 0:
+        return images
+    start = images + noise(images, scene.eps, scene.generator)
+    with frozen_statistics(scene.model):
+        return climb(scene.model, labels, scene.box, start, steps=steps, length=step * scene.eps)

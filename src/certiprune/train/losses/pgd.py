@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from certiprune.attack import frozen_statistics
 from certiprune.train.errors import require
-from certiprune.train.losses.attack import climb, noise
+from certiprune.train.losses.attack import attacked
 from certiprune.train.losses.base import AbstractLoss, Terms, classification
 from certiprune.train.scene import Scene
 
@@ -38,11 +37,5 @@ class Pgd(AbstractLoss):
         require(f"loss {self.name}", "step", self.step, "above 0", self.step > 0)
 
     def __call__(self, scene: Scene) -> Terms:
-        images, labels = scene.batch
-        if scene.eps > 0:
-            start = images + noise(images, scene.eps, scene.generator)
-            with frozen_statistics(scene.model):
-                images = climb(
-                    scene.model, labels, scene.box, start, steps=self.steps, length=self.step * scene.eps
-                )
-        return classification(scene.model(images), labels)
+        points = attacked(scene, steps=self.steps, step=self.step)
+        return classification(scene.model(points), scene.batch.labels)
