@@ -14,7 +14,8 @@ from certiprune.bounds import Engine, interval, preactivations
 from certiprune.core.box import Box
 from certiprune.net import Network
 from certiprune.net.build import Builder
-from certiprune.net.ops import Dense
+from certiprune.net.network import Node
+from certiprune.net.ops import Dense, Relu
 from certiprune.verify import Budget, Verdict, decide
 from certiprune.verify.relaxation import LayeredRelaxation
 from helpers.networks import F64, Source, single
@@ -133,6 +134,30 @@ def test_nothing_false_is_certified_at_the_ends_of_the_number_range(name: str) -
     assert least < 0
     (outcome,) = decide(network, single(network, box, [1.0]), budget=Budget(seconds=5))
     assert outcome.verdict is not Verdict.CERTIFIED
+
+
+@pytest.mark.parametrize("most", [3.4e38, 1.79e308])
+@torch.no_grad()
+def test_a_sum_that_overflows_on_the_way_proves_nothing(most: float) -> None:
+    """Two layers' constants are infinite together, and what is behind them would have made the sum negative."""
+    b = Builder((1,))
+    half, one = torch.tensor([[0.5]], dtype=F64), torch.ones(1, 1, dtype=F64)
+    first = [b.relu(b.emit(Dense(half, half[0]), 0)) for _ in range(2)]
+    second = [b.relu(b.emit(Dense(0.55 * most * one, -0.3 * most * one[0]), v)) for v in first]
+    total = b.add(*[b.emit(Dense(-one, None), v) for v in second])
+    network = b.finish(b.scale(total, one[0], 0.48 * most * one[0]))
+    box = Box(0.8 * one, one)
+    assert exact_values(network, [Fraction(1)])[-1][0] < 0
+    (outcome,) = decide(network, single(network, box, [1.0]), budget=Budget(seconds=5))
+    assert outcome.verdict is not Verdict.CERTIFIED and not outcome.lower > 0
+    engine = Engine.of(network)
+    pre = preactivations(engine, box)
+    layered = LayeredRelaxation.of(engine, box, one, 0 * one[0], pre)
+    assert not bool((layered.prove(layered.root()) > 0).any())
+    # The same sum enters a ReLU: bounds that overflowed must not switch it on.
+    shape = Network((*network.nodes, Node(Relu(), (network.output,))), network.input_shape)
+    found = preactivations(Engine.of(shape), box)
+    assert bool((found.lower[shape.output] < 0).all())
 
 
 def test_slopes_that_overflow_in_float32_do_not_switch_neurons_off() -> None:

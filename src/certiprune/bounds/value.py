@@ -108,7 +108,12 @@ def dual_value(
                 total = total + _sum(c * rows.constant(b, v, network))
             lose(v, c, _terms(c) + pulled_terms(node.op))
         gather(form, rows.pull(network, v, c))
-    return total - 2 * error if sizes is not None else total
+    if sizes is None:
+        return total
+    value = total - 2 * error
+    # What overflowed proves nothing. The allowances do not show it: parts of several values may each be finite, and be
+    # infinite together before parts that are below 0 are added.
+    return torch.where(value.isfinite(), value, -torch.inf)
 
 
 # Products too small for the precision lose up to 2^-126 (float32) each: of a form's value, or of a coefficient. Times

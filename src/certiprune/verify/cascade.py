@@ -360,6 +360,8 @@ class _Group:
 
     def _deadline(self) -> float:
         """When the questions that are open have used up their time."""
+        # What the stage has taken so far counts, too.
+        self._charge()
         left = (self.budget.seconds - self.seconds[self.live]).clamp(min=0)
         return time.perf_counter() + float(left.sum())
 

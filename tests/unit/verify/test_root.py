@@ -14,7 +14,7 @@ from certiprune.bounds.window import Window, plan
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
 from certiprune.net import Network
-from certiprune.verify import Cascade, Problem, Stage, Verdict, cascade, decide
+from certiprune.verify import Budget, Cascade, Problem, Stage, Verdict, cascade, decide
 from certiprune.verify.root import bound_rows, choose
 from helpers.networks import Source, random_box, random_network
 
@@ -156,3 +156,34 @@ def test_what_the_rows_alone_prove_needs_no_neurons() -> None:
         if outcome.stage is Stage.BRANCHING:
             assert tightened.call_count == 1
     assert 0 in seen
+
+
+def test_the_time_that_the_rows_took_is_gone_when_neurons_begin() -> None:
+    budget, rest, seen = 2.0, 0.5, []
+    bound, tighten = cascade.bound_rows, cascade.tighten_neurons
+
+    def slow(*args, steps, **more):  # type: ignore[no-untyped-def]
+        if steps:
+            time.sleep(rest)
+        return bound(*args, steps=steps, **more)
+
+    def watched(*args, deadline, until, **more):  # type: ignore[no-untyped-def]
+        seen.append((time.perf_counter(), until, deadline))
+        return tighten(*args, deadline=deadline, until=until, **more)
+
+    network = random_network(0, 60, "mlp")
+    box = random_box(0, network, radius=0.9)
+    matrix = Source.of(3).normal(1, 1, network.outputs)
+    offset = 0.02 - (matrix @ network(box.centre).T).squeeze(2)
+    problem = Problem(box, Margin(matrix, offset, torch.zeros(1, dtype=torch.int64)), box.centre)
+    how = Cascade(attack_steps=0, attack_restarts=0)
+    with (
+        mock.patch.object(cascade, "bound_rows", slow),
+        mock.patch.object(cascade, "tighten_neurons", watched),
+    ):
+        start = time.perf_counter()
+        list(decide(network, problem, how=how, budget=Budget(seconds=budget)))
+    ((now, until, deadline),) = seen
+    assert now - start >= rest
+    assert deadline <= start + budget + 0.1
+    assert until <= now + (start + budget - now) / 2 + 0.1
