@@ -13,7 +13,7 @@ from torch import Tensor
 
 from certiprune.bounds import Engine, preactivations
 from certiprune.bounds.mix import Mix, shift
-from certiprune.bounds.optimise import Rates
+from certiprune.bounds.optimise import Adam, Parameters, Rates
 from certiprune.bounds.reduced import reduce
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
@@ -149,6 +149,15 @@ def test_slopes_that_are_no_numbers_move_nothing() -> None:
     weight = torch.tensor([[0.5, 0.5], [0.5, 0.5]])
     shift(weight, torch.tensor([[torch.inf, -torch.inf], [torch.nan, torch.nan]]), 0.1)
     assert bool((weight == 0.5).all())
+
+
+@pytest.mark.parametrize("goal", [None, torch.ones(1, 1)])
+def test_steps_on_slopes_that_are_no_numbers_leave_weights_that_are(goal: Tensor | None) -> None:
+    extra = [] if goal is None else [1.0]
+    theta = torch.tensor([[0.3, 0.5, 0.5, *extra]])
+    parameters = Parameters(theta, torch.zeros(1, 1), torch.ones(1, 1), goal)
+    Adam(theta, Rates()).ascend(parameters, torch.tensor([[1.0, torch.inf, torch.nan, *extra]]))
+    assert bool((parameters.weight == 0.5).all()) and float(theta[0, 0]) > 0.3
 
 
 def margin() -> Margin:

@@ -320,7 +320,8 @@ class Adam:
         rate = torch.lerp(self.unit * r.beta, self.unit.new_full((), r.alpha), free)
         if weight.shape[1]:
             own = slice(parameters.free.shape[1], parameters.free.shape[1] + weight.shape[1])
-            rate[:, own] = 0
+            # Not their rate: a slope that overflowed makes the move NaN, and so is 0 times it.
+            move[:, own] = 0
             if parameters.goal is None:
                 shift(weight, self.first[:, own], r.weight * r.decay ** (self.step - 1))
         parameters.theta.addcmul_(move, rate, value=scale).clamp_(min=0)
