@@ -165,8 +165,8 @@ class _Group:
         """Bound the rows of the clauses that are still open; how much these rows need each neuron's bounds."""
         margin = self.problem.margin
         wanted = self._open_clauses()[:, margin.clause] & self.live.unsqueeze(1)
-        box, rates = self.problem.box, self.how.rates
-        found = bound_rows(self.engine, box, margin, pre, wanted, steps=steps, rates=rates)
+        box, rates, deadline = self.problem.box, self.how.rates, self._deadline()
+        found = bound_rows(self.engine, box, margin, pre, wanted, steps=steps, rates=rates, deadline=deadline)
         self.lower[found.item, found.row] = torch.fmax(self.lower[found.item, found.row], found.value)
         self.certify()
         return found.weight

@@ -12,13 +12,14 @@ that it does not depend on the clock what a node limit decides.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from certiprune.bounds.intermediate import Around, Ends, Engine, bound_forms, preactivations
+from certiprune.bounds.intermediate import Around, Ends, Engine, OutOfTime, bound_forms, preactivations
 from certiprune.bounds.optimise import Rates
 from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.rows import Rows
@@ -54,8 +55,13 @@ def bound_rows(
     *,
     steps: int,
     rates: Rates,
+    deadline: float,
 ) -> RowBounds:
-    """Bounds of the rows ``wanted`` [n, rows] of n questions, with CROWN's slopes or, with ``steps``, better ones."""
+    """Bounds of the rows ``wanted`` [n, rows] of n questions, with CROWN's slopes or, with ``steps``, better ones.
+
+    Raises:
+        OutOfTime: ``time.perf_counter`` passed the ``deadline``.
+    """
     network = engine.exact
     way = plan(network, network.output)
     around = Around.of(engine, box, pre, way)
@@ -63,7 +69,11 @@ def bound_rows(
     values, weight = [box.lower.new_zeros(0)], {}
     if steps:
         weight = {v: torch.zeros_like(t.gap) for v, t in around.quick_lines.items()}
-    for part in torch.arange(len(item), device=item.device).split(engine.chunk(way)):
+    size = engine.chunk(way)
+    for at in range(0, len(item), size):
+        if time.perf_counter() > deadline:
+            raise OutOfTime
+        part = slice(at, at + size)
         owner = item[part]
         rows = Rows(way, owner, margin.matrix[owner, row[part]], margin.offset[owner, row[part]])
         value, behind = bound_forms(rows, around, steps, rates, final=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from unittest import mock
 
@@ -15,7 +16,7 @@ from certiprune.core.box import Box
 from certiprune.core.margin import Margin
 from certiprune.net import Network
 from certiprune.verify import Budget, Cascade, Problem, Stage, Verdict, cascade, decide
-from certiprune.verify.root import bound_rows, choose
+from certiprune.verify.root import RowBounds, bound_rows, choose
 from helpers.networks import Source, random_box, random_network
 
 
@@ -34,15 +35,33 @@ def deep(seed: int, kind: str = "conv_net") -> tuple[Network, Box, Engine, PreAc
     raise AssertionError("no such network")
 
 
-def weights(network: Network, box: Box, engine: Engine, pre: PreActivation) -> dict[int, torch.Tensor]:
+def rows(
+    network: Network,
+    box: Box,
+    engine: Engine,
+    pre: PreActivation,
+    *,
+    some: bool = True,
+    deadline: float = math.inf,
+) -> RowBounds:
     matrix = torch.eye(network.outputs, dtype=torch.float64).repeat(2, 1, 1)
     margin = Margin(
         matrix, torch.zeros(2, network.outputs, dtype=torch.float64), torch.arange(network.outputs)
     )
-    wanted = torch.ones(2, network.outputs, dtype=torch.bool)
+    wanted = torch.full((2, network.outputs), some)
     with torch.no_grad():
-        found = bound_rows(engine, box, margin, pre, wanted, steps=2, rates=Cascade().rates)
-    return dict(found.weight)
+        return bound_rows(engine, box, margin, pre, wanted, steps=2, rates=Cascade().rates, deadline=deadline)
+
+
+def weights(network: Network, box: Box, engine: Engine, pre: PreActivation) -> dict[int, torch.Tensor]:
+    return dict(rows(network, box, engine, pre).weight)
+
+
+def test_no_rows_take_no_walk_and_some_rows_take_no_more_time_than_there_is() -> None:
+    found = rows(*deep(3, "mlp"), some=False, deadline=0.0)
+    assert len(found.value) == 0 and all(not bool(t.any()) for t in found.weight.values())
+    with pytest.raises(OutOfTime):
+        rows(*deep(3, "mlp"), deadline=time.perf_counter())
 
 
 @pytest.mark.parametrize("kind", ["conv_net", "mlp"])
