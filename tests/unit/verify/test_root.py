@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from certiprune.bounds import Engine, PreActivation, intermediate, preactivations
-from certiprune.bounds.intermediate import Engine, OutOfTime, preactivations
+from certiprune.bounds.intermediate import Ends, OutOfTime
 from certiprune.bounds.window import Window, plan
 from certiprune.core.box import Box
 from certiprune.core.margin import Margin
