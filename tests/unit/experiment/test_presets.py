@@ -36,18 +36,18 @@ def test_a_preset_is_its_setting_with_its_scheme(setting: str, scheme: str) -> N
     assert (experiment.data.name, experiment.model.name, experiment.model.width) == (data, model, width)
     assert train.eps == experiment.verify.eps == eps
     assert train.loss.name == ("ibp" if scheme == "fast_ibp" else scheme)
-    assert train.epochs == 30 and not experiment.ladders
+    epochs, rise = (70, 30) if setting == "mnist-0.3" else (30, 14)
+    assert train.epochs == epochs and not experiment.ladders
     assert (experiment.verify.images, experiment.verify.seconds) == (200, 20)
     certified = build(train.loss.name).certified
     assert train.optimizer == ("adam" if certified else "sgd")
-    rate = 5e-4 if setting == "fashion-0.1" else 1e-3
-    assert train.learning_rate == (rate if certified else 0.05)
+    assert train.learning_rate == (1e-3 if certified else 0.05)
     warm = scheme in ("fast_ibp", "sabr", "mtl_ibp")
     assert experiment.model.initial == ("ibp" if warm else "default")
     penalty = Penalty(name="fast_ibp", weight=0.5, options={"tolerance": 0.5})
     assert train.penalties == ((penalty,) if warm else ())
     if scheme != "natural":
-        assert (train.eps_start, train.eps_length, train.eps_shape) == (1, 14, "smoothed")
+        assert (train.eps_start, train.eps_length, train.eps_shape) == (1, rise, "smoothed")
 
 
 def test_options_that_depend_on_the_setting() -> None:
@@ -63,8 +63,8 @@ def test_no_two_presets_are_the_same_experiment() -> None:
 
 def test_a_file_on_a_base_holds_only_what_differs() -> None:
     base = load.load("mnist-0.3/sabr")
-    changed = load.parse("base: mnist-0.3/sabr\nseed: 1\ntrain: {epochs: 40, loss: {name: ibp}}")
-    assert changed.seed == 1 and changed.train.epochs == 40
+    changed = load.parse("base: mnist-0.3/sabr\nseed: 1\ntrain: {epochs: 80, loss: {name: ibp}}")
+    assert changed.seed == 1 and changed.train.epochs == 80
     # A setting is taken whole: nothing of the other loss's options is left.
     assert changed.train.loss == Loss(name="ibp", options={"natural": 0.0})
     assert changed.train.penalties == base.train.penalties and changed.model == base.model
@@ -91,7 +91,7 @@ def test_later_bases_go_over_earlier_ones() -> None:
             "base: demo\ntrain: {epohcs: 3}",
             "x.yaml, line 2: train.epohcs: no such setting; did you mean epochs?",
         ),
-        ("base: mnist-0.3/ibp\ntrain: {epochs: 3}", "x.yaml, line 2: train: milestones end at epoch 27"),
+        ("base: mnist-0.3/ibp\ntrain: {epochs: 3}", "x.yaml, line 2: train: milestones end at epoch 63"),
     ],
 )
 def test_mistakes_around_a_base_are_named(text: str, message: str) -> None:
