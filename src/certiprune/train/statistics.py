@@ -23,6 +23,7 @@ from certiprune.bounds.window import plan
 from certiprune.data import Split
 from certiprune.net.live import Live
 from certiprune.train.evaluate import batched, mean, pgd_accuracy
+from certiprune.train.losses.ibp import on_top, worst_scores
 from certiprune.train.penalties.rs import stability
 from certiprune.train.scene import Scene
 
@@ -174,9 +175,7 @@ def _looked_at(model: nn.Module, split: Split, eps: float, ask: Callable[[Scene]
 
 def _by_intervals(scene: Scene) -> Tensor:
     """Which images' label beats every other class: a boolean tensor [n] on the CPU."""
-    centre, radius = scene.margins
-    other = (centre + radius).scatter(1, scene.batch.labels.unsqueeze(1), -torch.inf)
-    return (other.amax(1) < 0).cpu()
+    return on_top(worst_scores(scene), scene.batch.labels).cpu()
 
 
 def _by_walks(scene: Scene) -> Tensor:

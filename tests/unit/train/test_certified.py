@@ -15,7 +15,7 @@ from certiprune.core.box import Box
 from certiprune.net.network import Network
 from certiprune.train import losses
 from certiprune.train.losses import sabr
-from certiprune.train.losses.attack import climb
+from certiprune.train.losses.attack import attacked
 from certiprune.train.losses.base import AbstractLoss
 from certiprune.train.losses.sabr import Sabr
 from certiprune.train.scene import Scene, ball
@@ -134,12 +134,12 @@ def test_small_boxes_stay_inside_of_the_ball_and_of_the_images(monkeypatch: pyte
         seen.append(box)
         return ibp(network, box)
 
-    def watched_climb(*given: object, **options: object) -> Tensor:
-        points.append(climb(*given, **options))  # type: ignore[arg-type]
+    def watched_attack(*given: object, **options: object) -> Tensor:
+        points.append(attacked(*given, **options))  # type: ignore[arg-type]
         return points[-1]
 
     monkeypatch.setattr(sabr, "ibp", watched_ibp)
-    monkeypatch.setattr(sabr, "climb", watched_climb)
+    monkeypatch.setattr(sabr, "attacked", watched_attack)
     for seed in range(3):
         for dtype in (torch.float64, torch.float32):
             model, data = convolutional(seed).to(dtype), batch(seed)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from certiprune.attack import descend, frozen_statistics, negative_cross_entropy
 from certiprune.core.box import Box
-from certiprune.train.scene import Scene
+from certiprune.train.scene import Scene, ball
 
 
 def noise(images: Tensor, radius: float, generator: torch.Generator) -> Tensor:
@@ -44,18 +44,20 @@ def climb(
     return points
 
 
-def attacked(scene: Scene, *, steps: int, step: float) -> Tensor:
-    """Points [n, *shape] of the balls that PGD on the module reaches from uniform starts; the images at eps 0.
-
-    The attack sees the module in the mode it is in, and leaves the running statistics of BatchNorm alone.
+def attacked(
+    scene: Scene, model: Callable[[Tensor], Tensor], *, reach: float, steps: int, step: float
+) -> Tensor:
+    """Points [n, *shape] that PGD on ``model`` reaches from uniform starts around the images; these at ``reach`` 0.
 
     Args:
+        model: as for ``climb``; the running statistics of BatchNorm are left alone if it is the scene's module.
+        reach: how far from the images, in input units.
         steps: how many.
-        step: the length of each in units of ``scene.eps``.
+        step: the length of each in units of ``reach``.
     """
     images, labels = scene.batch
-    if scene.eps == 0:
+    if reach == 0:
         return images
-    start = images + noise(images, scene.eps, scene.generator)
+    start = images + noise(images, reach, scene.generator)
     with frozen_statistics(scene.model):
-        return climb(scene.model, labels, scene.box, start, steps=steps, length=step * scene.eps)
+        return climb(model, labels, ball(images, reach), start, steps=steps, length=step * reach)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from certiprune.train.errors import require
-from certiprune.train.losses.attack import climb, noise
+from certiprune.train.losses.attack import attacked
 from certiprune.train.losses.base import AbstractLoss, Terms, classification
 from certiprune.train.losses.ibp import measures, worst_scores
 from certiprune.train.scene import Scene
@@ -44,12 +44,11 @@ class Expressive(AbstractLoss):
         require(f"loss {self.name}", "step", self.step, "above 0", self.step > 0)
 
     def __call__(self, scene: Scene) -> Terms:
-        images, labels = scene.batch
+        labels = scene.batch.labels
         if scene.eps == 0:
             return classification(scene.outputs, labels)
-        start = images + noise(images, scene.eps, scene.generator)
-        length = self.step * scene.eps
-        points = climb(scene.target_of_attack, labels, scene.box, start, steps=self.steps, length=length)
+        model = scene.target_of_attack
+        points = attacked(scene, model, reach=scene.eps, steps=self.steps, step=self.step)
         scores = scene.network(points)
         adversarial = scores - scores.gather(1, labels.unsqueeze(1))
         worst = worst_scores(scene)

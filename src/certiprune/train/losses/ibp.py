@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -56,6 +57,11 @@ def worst_scores(scene: Scene) -> Tensor:
 def measures(scene: Scene, worst: Tensor) -> dict[str, float]:
     """Clean accuracy, and the fraction whose worst scores [n, classes] leave the label on top."""
     labels = scene.batch.labels
-    other = worst.detach().scatter(1, labels.unsqueeze(1), -float("inf"))
-    certified = float((other.amax(1) < 0).float().mean())
+    certified = float(on_top(worst.detach(), labels).float().mean())
     return {"accuracy": accuracy(scene.outputs, labels), "certified_accuracy": certified}
+
+
+def on_top(worst: Tensor, labels: Tensor) -> Tensor:
+    """Which images' ``labels`` [n] beat every other class by worst scores [n, classes]: a boolean tensor [n]."""
+    other = worst.scatter(1, labels.unsqueeze(1), -torch.inf)
+    return other.amax(1) < 0

@@ -37,5 +37,5 @@ class Pgd(AbstractLoss):
         require(f"loss {self.name}", "step", self.step, "above 0", self.step > 0)
 
     def __call__(self, scene: Scene) -> Terms:
-        points = attacked(scene, steps=self.steps, step=self.step)
+        points = attacked(scene, scene.model, reach=scene.eps, steps=self.steps, step=self.step)
         return classification(scene.model(points), scene.batch.labels)

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from certiprune.bounds.ibp import ibp, margins
 from certiprune.core.box import Box
 from certiprune.train.errors import require
-from certiprune.train.losses.attack import climb, noise
+from certiprune.train.losses.attack import attacked
 from certiprune.train.losses.base import AbstractLoss, Terms, classification
 from certiprune.train.losses.ibp import measures
 from certiprune.train.scene import Scene, ball
@@ -46,14 +46,11 @@ class Sabr(AbstractLoss):
         require(f"loss {self.name}", "step", self.step, "above 0", self.step > 0)
 
     def __call__(self, scene: Scene) -> Terms:
-        images, labels = scene.batch
+        labels = scene.batch.labels
         if scene.eps == 0:
             return classification(scene.outputs, labels)
-        centre, reach = images, (1 - self.ratio) * scene.eps
-        if reach > 0:
-            start = images + noise(images, reach, scene.generator)
-            inner, model = ball(images, reach), scene.target_of_attack
-            centre = climb(model, labels, inner, start, steps=self.steps, length=self.step * reach)
+        model, reach = scene.target_of_attack, (1 - self.ratio) * scene.eps
+        centre = attacked(scene, model, reach=reach, steps=self.steps, step=self.step)
         small = ball(centre, self.ratio * scene.eps)
         # Rounding may put an end a little outside of the ball.
         small = Box(scene.box.clamp(small.lower), scene.box.clamp(small.upper))
