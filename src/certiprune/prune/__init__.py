@@ -1,9 +1,23 @@
 """Pruning: score the weights, select by rank, apply the mask; rounds of it, and rewinding between them."""
 
 from certiprune.prune.apply import prune
+from certiprune.prune.calibration import Calibration
+from certiprune.prune.groups import Group, Groups
 from certiprune.prune.rewind import Rewind, rewind_, snapshot
 from certiprune.prune.schedule import Ladder
 from certiprune.prune.scores.base import AbstractScorer, Scores
 from certiprune.prune.select import select
 
-__all__ = ["AbstractScorer", "Ladder", "Rewind", "Scores", "prune", "rewind_", "select", "snapshot"]
+__all__ = [
+    "AbstractScorer",
+    "Calibration",
+    "Group",
+    "Groups",
+    "Ladder",
+    "Rewind",
+    "Scores",
+    "prune",
+    "rewind_",
+    "select",
+    "snapshot",
+]

@@ -15,7 +15,7 @@ from certiprune.prune import scores
 from certiprune.prune.select import Scope, select
 
 if TYPE_CHECKING:
-    from certiprune.data import Split
+    from certiprune.prune.calibration import Calibration
 
 
 def prune(
@@ -23,7 +23,7 @@ def prune(
     *,
     method: str = "magnitude",
     amount: float,
-    data: Split | None = None,
+    data: Calibration | None = None,
     mask: Mask | None = None,
     seed: int = 0,
     scope: Scope = "global",
@@ -38,7 +38,7 @@ def prune(
         model: any ``torch.nn.Module``; its convolution weights are pruned, or its linear ones if it has none.
         method: a name of ``prune.scores.names()``.
         amount: the fraction to remove, at least 0 and below 1, of what ``mask`` keeps.
-        data: training images, for the methods that need some.
+        data: training images and their loss, for the methods that need some.
         mask: what an earlier pruning kept; None for a dense model. It also says which parameters
             may be pruned.
         seed: decides all randomness of the method.
@@ -57,7 +57,9 @@ def prune(
     before.apply_(pruned)
     if before.kept == 0:
         raise InputError("the model has no weights left to prune")
-    ranking = scorer.score(pruned, before, data, generator=generator(seed, "prune", method))
-    after = select(ranking, before, keep=before.kept - round(amount * before.kept), scope=scope)
+    left = before.kept - round(amount * before.kept)
+    source = generator(seed, "prune", method)
+    ranking = scorer.score(pruned, before, data, keep=left, generator=source)
+    after = select(ranking, before, keep=left, scope=scope)
     after.apply_(pruned)
     return pruned, after

@@ -19,7 +19,7 @@ def test_every_method_scores_every_masked_parameter_and_leaves_the_model(name, m
     before = {key: value.clone() for key, value in model.state_dict().items()}
     mask = Mask.ones(model, ["0.weight", "3.weight"])
     scorer = scores.build(name)
-    first, second = (scorer.score(model, mask, None, generator=generator(1, "t")) for _ in range(2))
+    first, second = (scorer.score(model, mask, None, keep=1, generator=generator(1, "t")) for _ in range(2))
     assert scorer.name == name
     assert {key: value.shape for key, value in first.items()} == {
         key: value.shape for key, value in mask.items()
@@ -28,22 +28,24 @@ def test_every_method_scores_every_masked_parameter_and_leaves_the_model(name, m
     assert not any(value.requires_grad for value in first.values())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     with pytest.raises(InputError, match="mask of other"):
-        scorer.score(model, Mask({"other.weight": torch.ones(2).bool()}), None, generator=generator(1))
+        scorer.score(
+            model, Mask({"other.weight": torch.ones(2).bool()}), None, keep=1, generator=generator(1)
+        )
 
 
 def test_magnitude_is_the_absolute_value(model):
     result = scores.build("magnitude").score(
-        model, Mask.ones(model, ["0.weight"]), None, generator=generator(0)
+        model, Mask.ones(model, ["0.weight"]), None, keep=1, generator=generator(0)
     )
     assert torch.equal(result["0.weight"], model[0].weight.abs())
 
 
 def test_random_depends_on_the_generator_and_not_on_the_weights(model):
     mask = Mask.ones(model, ["0.weight"])
-    first = scores.build("random").score(model, mask, None, generator=generator(0))
-    other = scores.build("random").score(model, mask, None, generator=generator(1))
+    first = scores.build("random").score(model, mask, None, keep=1, generator=generator(0))
+    other = scores.build("random").score(model, mask, None, keep=1, generator=generator(1))
     nn.init.zeros_(model[0].weight)
-    again = scores.build("random").score(model, mask, None, generator=generator(0))
+    again = scores.build("random").score(model, mask, None, keep=1, generator=generator(0))
     assert torch.equal(first["0.weight"], again["0.weight"])
     assert not torch.equal(first["0.weight"], other["0.weight"])
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
 from certiprune.experiment.session import Session
-from certiprune.experiment.steps.work import Result, Work, spec, trained
+from certiprune.experiment.steps.work import Result, Work, spec, trained, training_loss
 from certiprune.net import checkpoint
 from certiprune.net.prunable import prunable
-from certiprune.prune import Ladder, rewind_, scores, select, snapshot
+from certiprune.prune import Calibration, Ladder, rewind_, scores, select, snapshot
 
 
 def run(session: Session, work: Work) -> Result:
@@ -28,7 +28,10 @@ def run(session: Session, work: Work) -> Result:
     keep = Ladder(ladder.keep).counts(mask.total)[work.number - 1]
     scorer = scores.build(ladder.method, **ladder.options)
     random = generator(session.experiment.seed, "prune", ladder.name, work.number)
-    found = scorer.score(model, mask, session.dataset.train.to(session.experiment.device), generator=random)
+    settings = session.experiment.train
+    split = session.dataset.train.to(session.experiment.device)
+    data = Calibration(split, training_loss(settings), settings.eps, settings.batch_size)
+    found = scorer.score(model, mask, data, keep=keep, generator=random)
     chosen = select(found, mask, keep=keep, scope=ladder.scope)
     rewind_(model, _weights(session, work), chosen)
     note = {"network": work.name, "method": ladder.method}

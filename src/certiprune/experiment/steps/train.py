@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from certiprune.core.rng import derive_seed
 from certiprune.data import Augment
-from certiprune.experiment.config import Train
 from certiprune.experiment.events import Event
 from certiprune.experiment.session import Session
-from certiprune.experiment.steps.work import Result, Work, spec
+from certiprune.experiment.steps.work import Result, Work, spec, training_loss
 from certiprune.net import checkpoint, zoo
 from certiprune.store import EpochRow
 from certiprune.train import (
@@ -20,8 +19,6 @@ from certiprune.train import (
     Statistics,
     TrainState,
     load_state,
-    losses,
-    penalties,
     save_state,
     tensorboard,
     train,
@@ -40,7 +37,7 @@ def run(session: Session, work: Work) -> Result:
     start = load_state(files.training) if files.training.exists() else None
     state = train(
         model,
-        _loss(settings),
+        training_loss(settings),
         session.dataset,
         settings.plan(),
         mask=begin.mask,
@@ -57,15 +54,6 @@ def run(session: Session, work: Work) -> Result:
     reached = state.history[chosen - 1].metrics["validation_accuracy"]
     text = f"validation accuracy {reached:.1%} after epoch {chosen} of {state.epoch}"
     return Result(text, {"chosen_epoch": chosen, "epochs": state.epoch}, rows)
-
-
-def _loss(settings: Train) -> losses.AbstractLoss:
-    """The loss with its penalties, if there are any."""
-    loss = losses.build(settings.loss.name, **settings.loss.options)
-    if not settings.penalties:
-        return loss
-    added = [(penalties.build(p.name, **p.options), p.weight) for p in settings.penalties]
-    return losses.Penalised(loss, tuple(added))
 
 
 def _boards(session: Session, work: Work, start: TrainState | None) -> tuple[tensorboard.TensorBoard, ...]:

@@ -9,11 +9,12 @@ from typing import Any
 from torch import nn
 
 from certiprune.core.mask import Mask
-from certiprune.experiment.config import Ladder
+from certiprune.experiment.config import Ladder, Train
 from certiprune.experiment.session import Session
 from certiprune.net import checkpoint
 from certiprune.net.zoo import ModelSpec
 from certiprune.store import DENSE, RoundLayout, Row
+from certiprune.train import losses, penalties
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,12 @@ def trained(session: Session, work: Work) -> tuple[nn.Module, Mask | None]:
     """The trained network of a round, in evaluation mode, with its mask (None for the dense one)."""
     found = checkpoint.load(work.files(session).model)
     return found.model.to(session.experiment.device), found.mask
+
+
+def training_loss(settings: Train) -> losses.AbstractLoss:
+    """The loss with its penalties, if there are any."""
+    loss = losses.build(settings.loss.name, **settings.loss.options)
+    if not settings.penalties:
+        return loss
+    added = [(penalties.build(p.name, **p.options), p.weight) for p in settings.penalties]
+    return losses.Penalised(loss, tuple(added))

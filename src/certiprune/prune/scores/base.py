@@ -1,8 +1,8 @@
-"""What every scoring method has in common: weights in, one number per weight out."""
+"""What every scoring method has in common: a model in, one number per weight or per unit out."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,15 +15,16 @@ from certiprune.core.errors import InputError, ModelError
 from certiprune.core.mask import Mask
 
 if TYPE_CHECKING:
-    from certiprune.data import Split
+    from certiprune.prune.calibration import Calibration
+    from certiprune.prune.groups import Groups
 
 
 @dataclass(frozen=True)
 class Scores(Mapping[str, Tensor]):
     """How much each weight matters: parameter name -> finite float tensor of the parameter's shape.
 
-    Only the order of the numbers counts, over all parameters together. What the mask has already pruned has a
-    number too, and ``select`` does not look at it.
+    For units it is group name -> tensor [units]. Only the order of the numbers counts, over all names together. What
+    the mask has already pruned has a number too, and ``select`` does not look at it.
 
     Raises:
         InputError: a tensor is not of a floating-point type.
@@ -52,29 +53,85 @@ class Scores(Mapping[str, Tensor]):
 
 
 class AbstractScorer(ABC):
-    """A method that ranks weights: the higher the score, the longer the weight is kept.
+    """A method that ranks weights or units: the higher the score, the longer it is kept.
 
-    A method is a frozen dataclass whose fields are its options.
+    A method is a frozen dataclass whose fields are its options. A method that ranks weights says so in ``score``, and
+    units then have the sums of their weights' scores, unless it overrides ``score_units``. A method that ranks units
+    alone overrides ``score_units`` and sets ``of_units``.
+
+    Attributes:
+        name: what configurations call it.
+        of_units: whether it can rank units (channels and neurons) only.
+        needs_data: whether it cannot do without a ``Calibration``.
     """
 
     name: ClassVar[str]
+    of_units: ClassVar[bool] = False
+    needs_data: ClassVar[bool] = False
 
-    @abstractmethod
     def score(
-        self, model: nn.Module, mask: Mask, data: Split | None, *, generator: torch.Generator
+        self,
+        model: nn.Module,
+        mask: Mask,
+        data: Calibration | None,
+        *,
+        keep: int,
+        generator: torch.Generator,
     ) -> Scores:
         """Scores for every parameter that ``mask`` names; the model is left as it was.
 
         Args:
             model: the network, its pruned weights zero.
-            mask: what is still kept.
-            data: training images for the methods that need some, else None.
+            mask: which weights are still kept.
+            data: images and the loss they are trained with, for the methods that need some, else None.
+            keep: how many weights will be kept, for methods that look ahead.
             generator: the only source of randomness.
 
         Raises:
-            InputError: the mask does not fit the model, or the method needs data and there is none.
+            InputError: the mask does not fit the model, the method needs data and there is none, or it ranks units
+                only.
             ModelError: a score is not finite.
         """
+        raise InputError(f"{self.name} ranks channels and neurons, not weights: use granularity channels")
+
+    def score_units(
+        self,
+        model: nn.Module,
+        groups: Groups,
+        mask: Mask,
+        data: Calibration | None,
+        *,
+        keep: int,
+        generator: torch.Generator,
+    ) -> Scores:
+        """Scores [units] for every group that ``mask`` names; the model is left as it was.
+
+        Here: the sum of the scores of a unit's incoming weights.
+
+        Args:
+            model: as above.
+            groups: which units there are and which weights they have.
+            mask: which units are still kept.
+            data: as above.
+            keep: how many units will be kept.
+            generator: as above.
+
+        Raises:
+            InputError, ModelError: as ``score`` does.
+        """
+        found = self.score(model, groups.weights(model, mask), data, keep=keep, generator=generator)
+        return groups.sums(found)
+
+
+def require_data(name: str, data: Calibration | None) -> Calibration:
+    """``data``.
+
+    Raises:
+        InputError: there is none.
+    """
+    if data is None or len(data.split) == 0:
+        raise InputError(f"pruning by {name} needs data: give training images and labels")
+    return data
 
 
 def masked_parameters(model: nn.Module, mask: Mask) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from certiprune.core.mask import Mask
 from certiprune.prune.scores.base import AbstractScorer, Scores, masked_parameters
 
 if TYPE_CHECKING:
-    from certiprune.data import Split
+    from certiprune.prune.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Magnitude(AbstractScorer):
         self,
         model: nn.Module,
         mask: Mask,
-        data: Split | None = None,  # noqa: ARG002 - the weights alone decide
+        data: Calibration | None = None,
         *,
-        generator: torch.Generator,  # noqa: ARG002
+        keep: int,
+        generator: torch.Generator,
     ) -> Scores:
         return Scores({name: weight.abs() for name, weight in masked_parameters(model, mask).items()})

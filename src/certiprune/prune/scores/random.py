@@ -17,7 +17,7 @@ from certiprune.core.mask import Mask
 from certiprune.prune.scores.base import AbstractScorer, Scores, masked_parameters
 
 if TYPE_CHECKING:
-    from certiprune.data import Split
+    from certiprune.prune.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Random(AbstractScorer):
         self,
         model: nn.Module,
         mask: Mask,
-        data: Split | None = None,  # noqa: ARG002 - chance alone decides
+        data: Calibration | None = None,
         *,
+        keep: int,
         generator: torch.Generator,
     ) -> Scores:
         return Scores(
