@@ -5,75 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import fields
-from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from certiprune.core.epsilon import parse_epsilon
 from certiprune.core.errors import CertipruneError
+from certiprune.experiment.ladder import Ladder
+from certiprune.experiment.settings import (
+    Count,
+    Epsilon,
+    Number,
+    Options,
+    Positive,
+    Section,
+    Size,
+    increasing,
+    number,
+)
 from certiprune.train import Plan
 
 SCHEMA: Final = 1
 """Raised whenever the same file would give other results: old run folders are not continued by new code."""
 
 
-def _epsilon(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("must be a number or a fraction such as 2/255")
-    try:
-        return parse_epsilon(value)
-    except CertipruneError as error:
-        raise ValueError(str(error)) from error
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
-    return value
-
-
-def _decreasing(values: tuple[float, ...]) -> tuple[float, ...]:
-    if any(later >= earlier for earlier, later in pairwise(values)):
-        raise ValueError("must fall from round to round, such as [0.5, 0.25]")
-    return values
-
-
-def _increasing(values: tuple[int, ...]) -> tuple[int, ...]:
-    if any(later <= earlier for earlier, later in pairwise(values)):
-        raise ValueError("must rise, such as [10, 15]")
-    return values
-
-
-Epsilon = Annotated[float, BeforeValidator(_epsilon)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Size = Annotated[int, Field(strict=True, ge=0)]
-Number = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-Kept = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
-Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
-Options = dict[str, float | int | bool | str]
-
-
-class Section(BaseModel):
-    """Frozen, and closed to keys that are not listed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
 class Data(Section):
     """Which images; the splits depend on ``name``, the experiment's ``seed`` and ``validation`` only."""
 
     name: str = "digits"
-    validation: Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] = 0.1
+    validation: Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] = 0.1
     train_limit: Count | None = None
     test_limit: Count | None = None
     crop_padding: Size = 0
@@ -92,7 +51,7 @@ class Loss(Section):
     """A training loss and its options; the options that are left out are filled in with their defaults."""
 
     name: str = "fgsm"
-    options: Options = {}
+    options: Options = Field(default_factory=dict)
 
 
 class Penalty(Section):
@@ -100,7 +59,7 @@ class Penalty(Section):
 
     name: str
     weight: Positive
-    options: Options = {}
+    options: Options = Field(default_factory=dict)
 
 
 class Statistics(Section):
@@ -127,7 +86,7 @@ class Train(Section):
     momentum: Annotated[Number, Field(lt=1)] = 0.9
     weight_decay: Number = 5e-4
     rate_shape: Literal["milestones", "cosine"] = "milestones"
-    milestones: Annotated[tuple[Count, ...], AfterValidator(_increasing)] = ()
+    milestones: Annotated[tuple[Count, ...], AfterValidator(increasing)] = ()
     decay: Positive = 0.1
     warm_up: Size = 0
     clip: Positive | None = 8.0
@@ -158,28 +117,6 @@ class Train(Section):
     def plan(self) -> Plan:
         """The same settings in the training loop's own form."""
         return Plan(**{field.name: getattr(self, field.name) for field in fields(Plan)})
-
-
-class Ladder(Section):
-    """One method's way down: the fraction of the prunable weights that each round keeps.
-
-    ``rewind`` says where training starts again: ``initial`` is the untrained network, a number is the dense
-    network after that many epochs, and ``none`` goes on from the round before (fine-tuning).
-    """
-
-    name: Name
-    method: str
-    options: Options = {}
-    scope: Literal["global", "layer"] = "global"
-    keep: Annotated[tuple[Kept, ...], Field(min_length=1), AfterValidator(_decreasing)]
-    rewind: Literal["initial", "none"] | Count = "initial"
-
-    @field_validator("name")
-    @classmethod
-    def _not_dense(cls, value: str) -> str:
-        if value == "dense":
-            raise ValueError("is taken by the network that is not pruned; choose another name")
-        return value
 
 
 class Evaluate(Section):
@@ -230,15 +167,12 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        seen: set[str] = set()
+        before: dict[str, Ladder] = {}
         for ladder in self.ladders:
-            if ladder.name in seen:
+            if ladder.name in before:
                 raise ValueError(f"two ladders are called {ladder.name}")
-            seen.add(ladder.name)
-            if isinstance(ladder.rewind, int) and ladder.rewind > self.train.epochs:
-                raise ValueError(
-                    f"ladder {ladder.name} rewinds to epoch {ladder.rewind} of {self.train.epochs}"
-                )
+            ladder.check(self.train.plan(), before)
+            before[ladder.name] = ladder
         return self
 
     def resolved(self) -> dict[str, Any]:

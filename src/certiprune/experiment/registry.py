@@ -36,7 +36,12 @@ def fill_in(experiment: Experiment, name: str) -> Experiment:
     train = experiment.train.model_copy(update=chosen)
     ladders = []
     for number, ladder in enumerate(experiment.ladders):
-        options = _options(scores.build, ladder.method, ladder.options, f"{name}: ladders[{number}]")
+        place = f"{name}: ladders[{number}]"
+        options = _options(scores.build, ladder.method, ladder.options, place)
+        if ladder.granularity == "weights" and scores.build(ladder.method).of_units:
+            raise ConfigError(
+                f"{place}: {ladder.method} ranks channels and neurons; set granularity: channels"
+            )
         ladders.append(ladder.model_copy(update={"options": options}))
     return experiment.model_copy(update={"train": train, "ladders": tuple(ladders)})
 

@@ -22,7 +22,7 @@ def run(session: Session, work: Work) -> Result:
     """
     ladder = work.ladder
     assert ladder is not None  # the dense network has no such stage
-    model, mask = trained(session, work.before)
+    model, mask = trained(session, work.before(session.experiment))
     if mask is None:
         mask = Mask.ones(model, prunable(model))
     keep = Ladder(ladder.keep).counts(mask.total)[work.number - 1]
@@ -43,11 +43,11 @@ def run(session: Session, work: Work) -> Result:
 def _weights(session: Session, work: Work) -> Mapping[str, Tensor]:
     """Where this round starts from."""
     assert work.ladder is not None
-    dense = Work(None, 0).files(session)
     match work.ladder.rewind:
         case "initial":
-            return snapshot(checkpoint.load(dense.initial).model)
-        case "none":
-            return snapshot(checkpoint.load(work.before.files(session).model).model)
+            file = Work(None, 0).files(session).initial
+        case "learning_rate" | "finetune":
+            file = work.before(session.experiment).files(session).model
         case _:
-            return snapshot(checkpoint.load(session.layout.round(work.ladder.name, 0).early).model)
+            file = session.layout.round(work.ladder.name, 0).early
+    return snapshot(checkpoint.load(file).model)

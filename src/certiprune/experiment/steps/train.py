@@ -39,7 +39,7 @@ def run(session: Session, work: Work) -> Result:
         model,
         training_loss(settings),
         session.dataset,
-        settings.plan(),
+        work.plan(session.experiment),
         mask=begin.mask,
         seed=derive_seed(session.experiment.seed, "train"),
         start=start,
@@ -69,10 +69,11 @@ class _Keep:
 
     def __init__(self, session: Session, work: Work) -> None:
         self.session, self.work = session, work
+        self.epochs = work.plan(session.experiment).epochs
         self.text = ""
 
     def on_batch(self, epoch: int, batch: int, batches: int) -> None:
-        total = self.session.experiment.train.epochs * batches
+        total = self.epochs * batches
         # The last event of the stage is sent once it is committed.
         done = min(epoch * batches + batch, total - 1)
         self.session.watch(Event(f"{self.work.name}/train", done, total, self.text))

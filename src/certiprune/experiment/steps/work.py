@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from certiprune.core.mask import Mask
-from certiprune.experiment.config import Ladder, Train
+from certiprune.experiment.config import Experiment, Ladder, Train
 from certiprune.experiment.session import Session
 from certiprune.net import checkpoint
 from certiprune.net.zoo import ModelSpec
 from certiprune.store import DENSE, RoundLayout, Row
-from certiprune.train import losses, penalties
+from certiprune.train import Plan, losses, penalties
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,20 @@ class Work:
     def name(self) -> str:
         return f"{self.ladder_name}/{self.number}"
 
-    @property
-    def before(self) -> Work:
+    def before(self, experiment: Experiment) -> Work:
         """The network that this one is pruned from."""
-        return Work(self.ladder, self.number - 1) if self.number > 1 else Work(None, 0)
+        assert self.ladder is not None  # the dense network is pruned from none
+        if self.ladder.source is not None:
+            source = next(ladder for ladder in experiment.ladders if ladder.name == self.ladder.source)
+            return Work(source, self.number)
+        if self.number == 1 or self.ladder.mode == "one-shot":
+            return Work(None, 0)
+        return Work(self.ladder, self.number - 1)
+
+    def plan(self, experiment: Experiment) -> Plan:
+        """How this network is trained."""
+        plan = experiment.train.plan()
+        return plan if self.ladder is None else self.ladder.plan(plan)
 
     def files(self, session: Session) -> RoundLayout:
         return session.layout.round(self.ladder_name, self.number)
