@@ -45,7 +45,9 @@ def _ladder(start: str, comparison: Comparison, several: int) -> str:
     pruned, pair = comparison.round, comparison.pair
     certified = pruned.certified
     assert certified is not None  # a comparison has images
-    text = f"{start}, after {pruned.row.method} pruning to {percent(pruned.remaining)} of the weights "
+    text = (
+        f"{start}, after {pruned.row.method} pruning to {percent(pruned.remaining)} of the {pruned.row.unit} "
+    )
     text += interval(certified)
     sign = "" if pair.p_value < 1e-4 else "= "
     text += f"; McNemar p {sign}{p_value(pair.p_value)} on {pair.images} shared images"

@@ -91,7 +91,8 @@ def facts(summary: Summary, found: Sequence[Comparison]) -> list[Fact]:
         shown.append(Fact(percent(dense.certified.value), "certified, dense network"))
     if dense is not None and found:
         sparsest = min((c.round for c in found), key=lambda r: r.remaining)
-        of = f"of {number(sparsest.row.total)} prunable weights left in {sparsest.name}, the sparsest network"
+        of = f"of {number(sparsest.row.total)} prunable {sparsest.row.unit} left in {sparsest.name}"
+        of += ", the sparsest network"
         shown.append(Fact(percent(sparsest.remaining), of))
         for name, key in (("certified", "certified"), ("standard accuracy", "standard")):
             before, after = getattr(dense, key), getattr(sparsest, key)

@@ -50,8 +50,13 @@ class Round:
 
     @property
     def remaining(self) -> float:
-        """The fraction of the prunable weights that is kept."""
+        """The fraction of the prunable weights, or channels, that is kept."""
         return self.row.kept / self.row.total if self.row.total else 1.0
+
+    @property
+    def sized(self) -> bool:
+        """Whether the network's size before and after compaction was measured."""
+        return self.row.parameters > 0
 
     @property
     def complete(self) -> bool:

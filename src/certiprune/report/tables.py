@@ -15,6 +15,15 @@ from certiprune.store.rows import LayerRow, OutcomeRow
 from certiprune.verify.outcome import Verdict
 
 # The measured proportions of a round, each written as a value and the two ends of its interval.
+_SIZES = (
+    "parameters",
+    "multiply_adds",
+    "file_bytes",
+    "compact_parameters",
+    "compact_multiply_adds",
+    "compact_file_bytes",
+    "compact_relus",
+)
 _MEASURES = ("standard", "pgd", "certified", "upper", "ibp", "crown")
 
 
@@ -63,7 +72,7 @@ def rounds_csv(summary: Summary) -> str:
     header = ["ladder", "round", "method", "kept", "total", "remaining", "kept_all", "total_all"]
     header += [f"{name}{end}" for name in _MEASURES for end in ("_accuracy", "_low", "_high")]
     header += ["test_images", "verified_images", *Verdict, "unstable", "relus"]
-    header += ["nodes_median", "nodes_total", "seconds_median", "seconds_total"]
+    header += ["nodes_median", "nodes_total", "seconds_median", "seconds_total", "unit", *_SIZES]
     return _text(header, (_round_row(r) for r in summary.rounds))
 
 
@@ -102,7 +111,8 @@ def _round_row(r: Round) -> list[Any]:
     shares = [end for proportion in measures for end in _ends(proportion)]
     images = [r.row.test_images, len(r.outcomes), *(r.count(verdict) for verdict in Verdict)]
     nodes, seconds = r.nodes or (None, None), r.seconds or (None, None)
-    cost = [nodes[1], nodes[0], seconds[1], seconds[0]]
+    cost = [nodes[1], nodes[0], seconds[1], seconds[0], r.row.unit]
+    cost += [getattr(r.row, name) if r.sized else None for name in _SIZES]
     return [r.ladder, r.number, r.row.method, *sizes, *shares, *images, r.unstable, r.row.relus, *cost]
 
 

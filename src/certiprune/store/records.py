@@ -30,7 +30,7 @@ from certiprune.store.rows import (
     StageRow,
 )
 
-VERSION = 2
+VERSION = 3
 """The number of the tables' form, in the file's ``user_version``; it changes with any of the columns."""
 WAIT = 30.0
 """Seconds to wait for another process that is just writing."""

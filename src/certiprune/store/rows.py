@@ -54,13 +54,18 @@ class RoundRow:
     """A network: how much of it is left, and how good it is on the test split.
 
     Attributes:
-        kept, total: prunable weights.
-        kept_all, total_all: all weights.
+        kept, total: what pruning counts, weights or channels (see ``unit``).
+        kept_all, total_all: all parameters.
         standard_accuracy, pgd_accuracy: fractions of ``test_images``.
         unstable: unstable neurons, mean per image.
         relus: ReLU neurons.
         ibp_accuracy, crown_accuracy: the fractions whose label wins in the whole ball by interval bounds and by
             CROWN-IBP: statistics in the precision of training, while ``OutcomeRow`` has what is proved.
+        unit: what pruning removes, ``weights`` or ``channels``.
+        parameters, multiply_adds, file_bytes: numbers in the network with BatchNorm folded, multiplications of one
+            pass, and bytes of its ONNX file; 0 where not measured.
+        compact_parameters, compact_multiply_adds, compact_file_bytes, compact_relus: the same, and ReLU neurons, once
+            dead channels and neurons are taken out.
     """
 
     table: ClassVar[str] = "rounds"
@@ -80,6 +85,14 @@ class RoundRow:
     relus: int
     ibp_accuracy: float = math.nan
     crown_accuracy: float = math.nan
+    unit: str = "weights"
+    parameters: int = 0
+    multiply_adds: int = 0
+    file_bytes: int = 0
+    compact_parameters: int = 0
+    compact_multiply_adds: int = 0
+    compact_file_bytes: int = 0
+    compact_relus: int = 0
 
 
 @dataclass(frozen=True)

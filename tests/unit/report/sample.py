@@ -88,6 +88,13 @@ def round_row(ladder: str, index: int, left: float) -> RoundRow:
         test_images=100,
         unstable=40.5 * left,
         relus=150,
+        parameters=1180,
+        multiply_adds=5000,
+        file_bytes=8192,
+        compact_parameters=round(1180 * left),
+        compact_multiply_adds=round(5000 * left),
+        compact_file_bytes=round(8192 * left),
+        compact_relus=round(150 * left),
     )
 
 

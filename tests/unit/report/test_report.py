@@ -56,6 +56,13 @@ def test_ids_are_unique_and_references_lead_somewhere(page: PageReader) -> None:
     assert targets <= set(page.ids)
 
 
+def test_the_table_of_sizes_shows_what_compaction_leaves(page: PageReader) -> None:
+    (sizes,) = (table for name, table in page.tables.items() if name.startswith("sizes"))
+    # Of magnitude 1 half is left.
+    counts = ["1\u202f180", "590", "5\u202f000", "2\u202f500", "8 kB", "4 kB", "150", "75"]
+    assert sizes[2] == ["magnitude 1", "50 % weights", *counts]
+
+
 def test_the_table_of_rounds_shows_the_counts(page: PageReader) -> None:
     magnitude, random = (table for name, table in page.tables.items() if name.startswith("rounds"))
     header = magnitude[0]
@@ -64,7 +71,7 @@ def test_the_table_of_rounds_shows_the_counts(page: PageReader) -> None:
     assert [row[0] for row in random[1:]] == ["0 dense", "1 random"]
     # magnitude 1 is "cccccccccuuuuffffmcm": 10 certified, 4 unknown, 4 falsified, 2 misclassified of 20.
     row = magnitude[2]
-    assert row[1] == "50 % 500"
+    assert row[1] == "50 % 500 weights"
     assert row[2] == "90 % [83, 94]"
     assert row[3] == "80 % [71, 87]"
     assert row[4] == "50 % [30, 70]"

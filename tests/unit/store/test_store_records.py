@@ -20,7 +20,8 @@ COLUMNS = {
     "stages": "name seconds payload",
     "epochs": "ladder round epoch seconds metrics",
     "rounds": "ladder round method kept total kept_all total_all standard_accuracy pgd_accuracy test_images "
-    "unstable relus ibp_accuracy crown_accuracy",
+    "unstable relus ibp_accuracy crown_accuracy unit parameters multiply_adds file_bytes compact_parameters "
+    "compact_multiply_adds compact_file_bytes compact_relus",
     "layers": "ladder round kind position name kept total product rs nrs width width_before",
     "outcomes": "ladder round idx label predicted verdict reason stage lower nodes seconds",
     "examples": "ladder round idx image adversarial",
