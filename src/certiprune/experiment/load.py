@@ -2,7 +2,8 @@
 
 A file may say ``base: NAME`` or ``base: [NAME, ...]``: it then holds only what differs from these presets or parts of
 presets (``presets.parts``). Sections are put together setting by setting: what stands in a later base replaces what
-stands in an earlier one, and the file itself comes last. A setting is taken whole: a ``loss`` with its options, a list.
+stands in an earlier one, and the file itself comes last. Ladders and penalties add up, and those of the same name are
+put together; an empty list takes them all away. Other settings are taken whole: a ``loss`` with its options, a list.
 """
 
 from __future__ import annotations
@@ -94,9 +95,35 @@ def _on_base(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {key: (below.get(key), value) for key, value in above.items()}
-    sections = {k: {**a, **b} for k, (a, b) in both.items() if isinstance(a, dict) and isinstance(b, dict)}
-    return {**below, **above, **sections}
+    return {**below, **{key: _put_on(key, below.get(key), value) for key, value in above.items()}}
+
+
+def _put_on(key: str, below: Any, above: Any) -> Any:
+    """One setting, list or section over another; the train section's lists are reached through the section."""
+    if isinstance(below, dict) and isinstance(above, dict) and key not in _WHOLE:
+        return _merged(below, above)
+    if key in _BY_NAME and isinstance(below, list) and isinstance(above, list) and above:
+        return _joined(below, above)
+    return above
+
+
+def _joined(below: list[Any], above: list[Any]) -> list[Any]:
+    """Two lists of named things, in order: those of the same name are put together setting by setting."""
+    found = list(below)
+    places = {item.get("name"): place for place, item in enumerate(below) if isinstance(item, dict)}
+    for item in above:
+        place = places.get(item.get("name")) if isinstance(item, dict) else None
+        if place is None:
+            found.append(item)
+            continue
+        # A ladder's rounds are said in one of two ways, and the later one counts.
+        other = {"keep"} if "rate" in item else {"rate", "rounds"} if "keep" in item else set()
+        found[place] = {key: value for key, value in found[place].items() if key not in other} | item
+    return found
+
+
+_WHOLE = ("loss", "options")
+_BY_NAME = ("ladders", "penalties")
 
 
 def dump(experiment: Experiment) -> str:

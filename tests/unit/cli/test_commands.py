@@ -202,3 +202,9 @@ def test_plain_progress_is_rare_and_says_what_is_left(
         "verify: 2/4, about 12.0 s left; 2 certified",
         "verify: 4 certified (20.0 s)",
     ]
+
+
+def test_presets_lists_the_parts_that_files_are_put_together_from(certiprune):
+    lines = certiprune("presets", "--parts").out.splitlines()
+    assert [line.split()[0] for line in lines] == presets.parts()
+    assert "magnitude pruning" in next(line for line in lines if line.startswith("imp "))

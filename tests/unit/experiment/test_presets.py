@@ -106,3 +106,21 @@ def test_a_presets_folder_has_its_whole_name(tmp_path: Path, monkeypatch: pytest
     assert _folder("demo", None) == Path("runs/demo")
     assert _folder("mine/x.yaml", None) == Path("runs/x")
     assert _folder("mnist-0.3/ibp", Path("there")) == Path("there")
+
+
+def test_ladders_and_penalties_of_bases_add_up() -> None:
+    one = load.parse("base: [mnist-0.1, fast_ibp, imp, imp+rs]")
+    assert [ladder.name for ladder in one.ladders] == ["imp", "imp+rs"]
+    assert [(p.name, p.weight) for p in one.train.penalties] == [("fast_ibp", 0.5), ("rs", 0.01)]
+    changed = load.parse(
+        "base: [mnist-0.1, fast_ibp, imp]\n"
+        "train: {penalties: [{name: fast_ibp, weight: 0.1}]}\n"
+        "ladders: [{name: imp, keep: [0.3, 0.1]}]"
+    )
+    assert [(p.name, p.weight) for p in changed.train.penalties] == [("fast_ibp", 0.1)]
+    assert changed.ladders[0].keep == (0.3, 0.1) and changed.ladders[0].method == "magnitude"
+    none = load.parse("base: [mnist-0.1, fast_ibp, imp]\ntrain: {penalties: []}\nladders: []")
+    assert not none.ladders and not none.train.penalties
+    assert load.parse("base: [mnist-0.1, imp]\nladders: [{name: imp, rate: 0.5, rounds: 1}]").ladders[
+        0
+    ].keep == (0.5,)

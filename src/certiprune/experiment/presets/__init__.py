@@ -1,7 +1,8 @@
 """Experiments that come with the package, one YAML file each.
 
 A preset is called by its file's place: ``demo``, ``mnist-0.3/ibp``. The files in ``parts`` are no experiments: they
-hold what several presets share, a setting or a training scheme, for their key ``base`` (see ``load``).
+hold what experiments are put together from, a setting, a training scheme or a way of pruning, for their key ``base``
+(see ``load``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ def names() -> list[str]:
 def parts() -> list[str]:
     """What else a file's ``base`` can name besides ``names()``."""
     return sorted(file.name.removesuffix(".yaml") for file in (_HERE / _PARTS).glob("*.yaml"))
+
+
+def comment(name: str) -> str:
+    """What the first line of the file of ``name`` says of it; empty where it says nothing."""
+    first = base(name).read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def path(name: str) -> Path:
