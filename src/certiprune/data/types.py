@@ -23,7 +23,7 @@ class Split:
     """``n`` images with their labels.
 
     Attributes:
-        images: [n, c, h, w] float32 in [0, 1], not normalised.
+        images: [n, c, h, w] float32 in [0, 1], not normalised; of a caller's own data also [n, ...] in another shape.
         labels: [n] int64, counted from 0.
 
     Raises:
@@ -34,9 +34,9 @@ class Split:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if self.images.dim() != 4 or self.images.dtype != torch.float32:
+        if self.images.dim() < 2 or self.images.dtype != torch.float32:
             raise InputError(
-                "the images of a split must be float32 [n, c, h, w], "
+                "the images of a split must be float32 [n, ...], "
                 f"not {self.images.dtype} {list(self.images.shape)}"
             )
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
@@ -52,10 +52,9 @@ class Split:
         return Split(self.images[index], self.labels[index])
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape ``(c, h, w)`` of one image."""
-        channels, height, width = self.images.shape[1:]
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image, such as ``(c, h, w)``."""
+        return tuple(self.images.shape[1:])
 
     def head(self, n: int) -> Split:
         """The first ``n`` images, or all of them where there are fewer."""
@@ -92,7 +91,8 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape ``(c, h, w)`` of one image."""
-        return self.train.shape
+        channels, height, width = self.train.shape
+        return channels, height, width
 
 
 @dataclass(frozen=True)

@@ -152,12 +152,13 @@ def test_a_split_is_indexed_and_cut():
     assert split.head(2).labels.tolist() == [0, 1]
     assert len(split.head(9)) == 5 and len(split.head(-1)) == 0
     assert torch.equal(split.to("cpu").images, split.images)
+    assert split.shape == (1, 2, 2) and Split(split.images.flatten(1), split.labels).shape == (4,)
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), "must be float32"),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int64), "must be float32"),
         (torch.zeros(2, 1, 2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.int64), "must be float32"),
         (torch.zeros(2, 1, 2, 2), torch.zeros(3, dtype=torch.int64), r"must be int64 \[2\]"),
         (torch.zeros(2, 1, 2, 2), torch.zeros(2), r"must be int64 \[2\]"),
