@@ -10,6 +10,7 @@ from certiprune.cli.experiments import _folder
 from certiprune.core.errors import ConfigError
 from certiprune.experiment import load, presets
 from certiprune.experiment.config import Loss, Penalty
+from certiprune.prune import scores
 from certiprune.train.losses import build
 
 SETTINGS = {
@@ -19,12 +20,17 @@ SETTINGS = {
     "cifar-2": ("cifar10", "cnn_small", 1.0, 2 / 255),
 }
 SCHEMES = ["natural", "gradalign", "n_fgsm", "pgd", "ibp", "fast_ibp", "crown_ibp", "sabr", "mtl_ibp"]
+LADDERS = [
+    f"fashion-ladders/{loss}{penalty}"
+    for loss in ("fgsm", "crown_ibp")
+    for penalty in ("", "+rs", "+nrs", "+slim")
+]
 PAIRS = [(setting, scheme) for setting in SETTINGS for scheme in SCHEMES]
 
 
 def test_there_is_one_for_every_setting_and_scheme() -> None:
     assert presets.names()[:2] == ["demo", "fashion-mini"]
-    assert presets.names()[2:] == sorted(f"{setting}/{scheme}" for setting, scheme in PAIRS)
+    assert presets.names()[2:] == sorted([*(f"{setting}/{scheme}" for setting, scheme in PAIRS), *LADDERS])
     assert set(SETTINGS) | set(SCHEMES) <= set(presets.parts())
 
 
@@ -124,3 +130,15 @@ def test_ladders_and_penalties_of_bases_add_up() -> None:
     assert load.parse("base: [mnist-0.1, imp]\nladders: [{name: imp, rate: 0.5, rounds: 1}]").ladders[
         0
     ].keep == (0.5,)
+
+
+def test_the_ladders_compare_every_method_at_the_same_sparsities() -> None:
+    for loss in ("fgsm", "crown_ibp"):
+        runs = [load.load(name) for name in LADDERS if name.startswith(f"fashion-ladders/{loss}")]
+        assert {run.train.loss.name for run in runs} == {loss}
+        ladders = [ladder for run in runs for ladder in run.ladders]
+        assert {ladder.keep for ladder in ladders} == {(0.4, 0.15)}
+        assert {ladder.method for ladder in ladders} == {*scores.names()} - {"rs"}
+        # One dense training apart from the penalty.
+        plain = [run.train.model_copy(update={"penalties": ()}) for run in runs]
+        assert all(train == plain[0] for train in plain)
