@@ -12,11 +12,23 @@ from certiprune.prune.scores.grasp import Grasp
 from certiprune.prune.scores.magnitude import Magnitude
 from certiprune.prune.scores.random import Random
 from certiprune.prune.scores.snip import Snip
+from certiprune.prune.scores.synflow import SynFlow
 from certiprune.prune.scores.taylor import Taylor
 
-__all__ = ["AbstractScorer", "Grasp", "Magnitude", "Random", "Scores", "Snip", "Taylor", "build", "names"]
+__all__ = [
+    "AbstractScorer",
+    "Grasp",
+    "Magnitude",
+    "Random",
+    "Scores",
+    "Snip",
+    "SynFlow",
+    "Taylor",
+    "build",
+    "names",
+]
 
-SCORERS: tuple[type[AbstractScorer], ...] = (Magnitude, Random, Snip, Taylor, Grasp)
+SCORERS: tuple[type[AbstractScorer], ...] = (Magnitude, Random, Snip, Taylor, Grasp, SynFlow)
 
 
 def names() -> list[str]:
