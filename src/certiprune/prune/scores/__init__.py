@@ -9,6 +9,7 @@ from typing import Any
 from certiprune.core.errors import InputError
 from certiprune.prune.scores.base import AbstractScorer, Scores
 from certiprune.prune.scores.grasp import Grasp
+from certiprune.prune.scores.hydra import Hydra
 from certiprune.prune.scores.magnitude import Magnitude
 from certiprune.prune.scores.random import Random
 from certiprune.prune.scores.snip import Snip
@@ -18,6 +19,7 @@ from certiprune.prune.scores.taylor import Taylor
 __all__ = [
     "AbstractScorer",
     "Grasp",
+    "Hydra",
     "Magnitude",
     "Random",
     "Scores",
@@ -28,7 +30,7 @@ __all__ = [
     "names",
 ]
 
-SCORERS: tuple[type[AbstractScorer], ...] = (Magnitude, Random, Snip, Taylor, Grasp, SynFlow)
+SCORERS: tuple[type[AbstractScorer], ...] = (Magnitude, Random, Snip, Taylor, Grasp, SynFlow, Hydra)
 
 
 def names() -> list[str]:
