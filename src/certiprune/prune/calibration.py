@@ -10,6 +10,7 @@ from torch import nn
 
 from certiprune.core.errors import InputError
 from certiprune.data import Batch, Split, batches
+from certiprune.net.live import Live
 from certiprune.train.losses import AbstractLoss
 from certiprune.train.losses.natural import Natural
 from certiprune.train.scene import Scene
@@ -44,13 +45,14 @@ class Calibration:
         """``model`` at the first ``batches`` batches of the images in a random order, at radius ``eps``.
 
         One pass over the images at most; None for the whole pass. A batch of one image is left out, since BatchNorm
-        cannot normalise by it.
+        cannot normalise by it. The model's weights may change between scenes, its structure may not.
         """
+        live = Live(model, self.split.shape)  # traced once for all batches
         for number, batch in enumerate(self.ordered(generator)):
             if batches is not None and number >= batches:
                 return
             if len(batch.images) > 1:
-                yield Scene.of(model, batch, eps=self.eps, generator=generator, tracked=self.loss.certified)
+                yield Scene(live, batch, self.eps, self.eps, generator, tracked=self.loss.certified)
 
     def ordered(self, generator: torch.Generator) -> Iterator[Batch]:
         """All images in a random order, in batches."""

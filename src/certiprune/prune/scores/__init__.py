@@ -8,12 +8,29 @@ from typing import Any
 
 from certiprune.core.errors import InputError
 from certiprune.prune.scores.base import AbstractScorer, Scores
+from certiprune.prune.scores.grasp import Grasp
+from certiprune.prune.scores.hydra import Hydra
 from certiprune.prune.scores.magnitude import Magnitude
 from certiprune.prune.scores.random import Random
+from certiprune.prune.scores.snip import Snip
+from certiprune.prune.scores.synflow import SynFlow
+from certiprune.prune.scores.taylor import Taylor
 
-__all__ = ["AbstractScorer", "Magnitude", "Random", "Scores", "build", "names"]
+__all__ = [
+    "AbstractScorer",
+    "Grasp",
+    "Hydra",
+    "Magnitude",
+    "Random",
+    "Scores",
+    "Snip",
+    "SynFlow",
+    "Taylor",
+    "build",
+    "names",
+]
 
-SCORERS: tuple[type[AbstractScorer], ...] = (Magnitude, Random)
+SCORERS: tuple[type[AbstractScorer], ...] = (Magnitude, Random, Snip, Taylor, Grasp, SynFlow, Hydra)
 
 
 def names() -> list[str]:
