@@ -16,9 +16,10 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from certiprune.core.errors import ModelError
-from certiprune.net.lower import Statistics, Trace, read, trace
+from certiprune.net.lower import Statistics, read
 from certiprune.net.network import Network
 from certiprune.net.ops import Shape
+from certiprune.net.trace import Trace, trace
 
 
 class Live:
@@ -60,23 +61,10 @@ class Live:
 
 def _norms(steps: Trace) -> dict[str, tuple[_BatchNorm | None, ...]]:
     found: dict[str, tuple[_BatchNorm | None, ...]] = {}
-    for node in _needed(steps.graph):
-        # A ReLU has the name that ``lower`` gives it: the layer's (which may stand in several places), or the step's.
-        layer = steps.layer(node)
-        if isinstance(layer, nn.ReLU) or "relu" in str(node.target):
-            before = steps.layer(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
-            name = str(node.target) if layer is not None else node.name
-            found[name] = (*found.get(name, ()), before if isinstance(before, _BatchNorm) else None)
+    for node, (name, _) in steps.relus().items():
+        before = steps.layer(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
+        found[name] = (*found.get(name, ()), before if isinstance(before, _BatchNorm) else None)
     return found
-
-
-def _needed(graph: fx.Graph) -> list[fx.Node]:
-    """The steps that the output depends on: a network has no others."""
-    needed: set[fx.Node] = set()
-    for node in reversed(graph.nodes):
-        if node.op == "output" or node in needed:
-            needed.update(node.all_input_nodes)
-    return [node for node in graph.nodes if node in needed]
 
 
 class _Run(fx.Interpreter):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -20,6 +18,19 @@ from certiprune.core.rng import generator
 from certiprune.net.build import Builder
 from certiprune.net.network import Network
 from certiprune.net.ops import Conv, Dense, Shape
+from certiprune.net.trace import (
+    OVER,
+    PASSES,
+    POOLS,
+    SIGNS,
+    TIMES,
+    Trace,
+    asks_shape,
+    attribute,
+    called,
+    dimensions,
+    trace,
+)
 
 
 def lower(
@@ -61,34 +72,6 @@ def lower(
 
 Statistics = tuple[Tensor, Tensor]
 """What a BatchNorm layer normalises by: mean, and 1 / sqrt(variance + eps), [c] each."""
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What a module does, step by step; ``module`` is a shallow copy, which holds constants that tracing met."""
-
-    module: nn.Module
-    graph: fx.Graph
-
-    def layer(self, node: fx.Node) -> nn.Module | None:
-        """The layer that a step calls, if it calls one."""
-        return _attribute(self.module, str(node.target)) if node.op == "call_module" else None
-
-
-def trace(module: nn.Module) -> Trace:
-    """The steps of ``module`` in evaluation mode; its weights are read later, by ``read``.
-
-    Raises:
-        ModelError: the module cannot be traced.
-    """
-    # Tracing writes into the module: into this shallow copy, not into the user's.
-    holder = copy.copy(module)
-    try:
-        with _evaluating(holder):
-            return Trace(holder, fx.Tracer().trace(holder))
-    except Exception as error:  # whatever the user's forward raises
-        kind, why = type(module).__name__, str(error).split("\n")[0]
-        raise ModelError(f"{kind} cannot be traced ({why}); its forward must not depend on values") from error
 
 
 def read(
@@ -136,18 +119,6 @@ def compare(
         )
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards every part is in its own mode again."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
 def _evaluation(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return copy.deepcopy(module).double().cpu().eval()
 
@@ -160,23 +131,6 @@ class _Value:
 
 
 _BATCH = object()  # the size of the batch, which a network does not know
-
-_SIGNS = {
-    operator.add: 1.0,
-    operator.iadd: 1.0,
-    torch.add: 1.0,
-    operator.sub: -1.0,
-    operator.isub: -1.0,
-    torch.sub: -1.0,
-}
-_TIMES = (operator.mul, operator.imul, torch.mul)
-_OVER = (operator.truediv, operator.itruediv, torch.div)
-_PASS = (nn.Identity, nn.Dropout, nn.Dropout2d)
-_POOLS: dict[str, type[nn.Module]] = {
-    "avg_pool2d": nn.AvgPool2d,
-    "max_pool2d": nn.MaxPool2d,
-    "adaptive_avg_pool2d": nn.AdaptiveAvgPool2d,
-}
 
 
 class _Reader:
@@ -205,7 +159,7 @@ class _Reader:
         self.values[inputs[0]] = _Value(0)
         for node in graph.nodes:
             if node.op == "get_attr":
-                self.values[node] = self._constant(_attribute(self.module, str(node.target)))
+                self.values[node] = self._constant(attribute(self.module, str(node.target)))
             elif node.op == "output":
                 out = self._read(node.args[0])
                 if not isinstance(out, _Value):
@@ -229,37 +183,37 @@ class _Reader:
         target = node.target
         if not any(isinstance(a, _Value) for a in (*args, *kwargs.values())):
             return self._constants(node, args, kwargs)
-        if target in _SIGNS and not kwargs:
-            return _Value(self._sum(args[0], args[1], _SIGNS[target], node.name))
-        if (target in _TIMES or target in _OVER) and not kwargs:
-            return _Value(self._product(args[0], args[1], target in _OVER, node.name))
-        name = _called(node)
+        if target in SIGNS and not kwargs:
+            return _Value(self._sum(args[0], args[1], SIGNS[target], node.name))
+        if (target in TIMES or target in OVER) and not kwargs:
+            return _Value(self._product(args[0], args[1], target in OVER, node.name))
+        name = called(node)
         if not args or not isinstance(args[0], _Value):
             raise ModelError(f"{node.name}: the operation {name} is not supported in this form")
         x = args[0].number
         if node.op == "call_module":
-            return _Value(self._layer(_attribute(self.module, str(target)), x, str(target)))
-        if name == "size" or (name == "getattr" and args[1] == "shape"):
+            return _Value(self._layer(attribute(self.module, str(target)), x, str(target)))
+        if asks_shape(node):
             sizes = (_BATCH, *self.b.shapes[x])
             return sizes[args[1]] if name == "size" and len(args) > 1 else sizes
         if name in ("relu", "relu_"):
             return _Value(self.b.relu(x, node.name))
-        if name == "flatten" and _dimensions(args[1:], kwargs) == (1, -1):
+        if name == "flatten" and dimensions(args[1:], kwargs) == (1, -1):
             return _Value(self.b.flatten(x, node.name))
         if name in ("view", "reshape"):
             wanted = args[1] if isinstance(args[1], tuple) else args[1:]
             return _Value(self.b.reshape(x, _resolve(wanted, self.b.shapes[x], node.name), node.name))
         if name == "contiguous" or (name == "dropout" and not kwargs.get("training", True)):
             return args[0]
-        if name in _POOLS:
-            return _Value(self._layer(_POOLS[name](*args[1:], **kwargs), x, node.name))
+        if name in POOLS:
+            return _Value(self._layer(POOLS[name](*args[1:], **kwargs), x, node.name))
         raise ModelError(f"{node.name}: the operation {name} is not supported in this form")
 
     def _constants(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         """A step that does not depend on the input's numbers, worked out."""
         if node.op == "call_module" or any(a is _BATCH for a in args):
             raise ModelError(
-                f"{node.name}: {_called(node)} of constants or of the batch size is not supported"
+                f"{node.name}: {called(node)} of constants or of the batch size is not supported"
             )
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
@@ -312,7 +266,7 @@ class _Reader:
                 return self.b.pool_average(x, self.b.shapes[x][1:], (1, 1), (0, 0), name, True)
             case nn.MaxPool2d(ceil_mode=False, dilation=1, return_indices=False):
                 return self.b.pool_max(x, *_pool(layer), name)
-            case _ if isinstance(layer, _PASS):
+            case _ if isinstance(layer, PASSES):
                 return x
         raise ModelError(f"{name}: the layer {layer} is not supported")
 
@@ -343,23 +297,6 @@ class _Reader:
             scale = scale * self._constant(layer.weight)
         bias = None if layer.bias is None else self._constant(layer.bias)
         return self.b.batch_norm(x, scale, mean, bias, name)
-
-
-def _called(node: fx.Node) -> str:
-    """The name of the function, method or layer that a step calls."""
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-
-
-def _dimensions(args: tuple[int, ...], kwargs: dict[str, int]) -> tuple[int, int]:
-    """The first and the last dimension that a call of ``flatten`` makes one."""
-    given = dict(zip(("start_dim", "end_dim"), args, strict=False)) | kwargs
-    return given.get("start_dim", 0), given.get("end_dim", -1)
-
-
-def _attribute(module: nn.Module, path: str) -> Any:
-    for part in path.split("."):
-        module = getattr(module, part)
-    return module
 
 
 def _pair(v: Any) -> tuple[int, int]:
