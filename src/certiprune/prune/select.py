@@ -1,10 +1,11 @@
-"""Which weights stay: by rank, with an exact count.
+"""Which weights or units stay: by rank, with an exact count.
 
-    order the kept weights by (best of its layer first, score descending, position ascending);
-    keep the first ``keep`` of them
+    order what is kept by (best of its layer first, score descending, position ascending);
+    keep the first ``keep`` of it
 
-Position is the mask's order of parameters, then row-major order within a parameter. There is no threshold, so
-ties cannot change the count, and only the order of the scores matters. A layer is a named parameter.
+Position is the mask's order of names, then row-major order within a tensor. There is no threshold, so ties cannot
+change the count, and only the order of the scores matters. A layer is a name: a parameter, or a group of units. That
+its best goes first is the floor, which keeps every layer from losing its last weight or unit.
 """
 
 from __future__ import annotations
@@ -25,28 +26,41 @@ Scope = Literal["global", "layer"]
 def select(scores: Scores, mask: Mask, *, keep: int, scope: Scope = "global") -> Mask:
     """The mask that keeps exactly ``keep`` of what ``mask`` keeps, the highest scores first.
 
-    Guaranteed: the result is nested in ``mask``, whatever the scores of pruned weights are; a smaller
-    ``keep`` gives, within the global scope, a mask nested in that of a larger one; equal scores go by
-    position, the earlier first; no layer that still has a weight loses its last one as long as ``keep`` is at
-    least the number of such layers.
+    Guaranteed: the result is nested in ``mask``, whatever the scores of what is pruned are; a smaller ``keep`` gives,
+    within the global scope, a mask nested in that of a larger one; equal scores go by position, the earlier first; no
+    layer that still has a weight or unit loses its last one as long as ``keep`` is at least the number of such layers.
 
     Args:
-        scores: a number for each weight of each parameter that the mask names.
+        scores: a number for each entry of each tensor that the mask names.
         mask: what is kept now.
-        keep: how many weights are kept afterwards, over all layers.
-        scope: ``global`` ranks all weights together; ``layer`` ranks within each layer, and shares ``keep``
-            among them in proportion to what they have left (largest remainder).
+        keep: how many weights or units are kept afterwards, over all layers.
+        scope: ``global`` ranks everything together; ``layer`` ranks within each layer, and shares ``keep`` among them
+            in proportion to what they have left (largest remainder).
 
     Raises:
         InputError: ``keep`` is below 1 or above what is kept, the scope is unknown, or the scores do not fit.
     """
     _check(scores, mask, keep, scope)
+    return _select(scores, mask, keep, scope, floor=True)
+
+
+def floored(scores: Scores, mask: Mask, *, keep: int, scope: Scope = "global") -> tuple[str, ...]:
+    """The layers of which ``select`` keeps something only because of the floor, by name.
+
+    Args and errors are those of ``select``.
+    """
+    _check(scores, mask, keep, scope)
+    held, free = (_select(scores, mask, keep, scope, floor=floor) for floor in (True, False))
+    return tuple(name for name in mask if bool(held[name].any()) and not bool(free[name].any()))
+
+
+def _select(scores: Scores, mask: Mask, keep: int, scope: Scope, *, floor: bool) -> Mask:
     # On the CPU, so that every machine puts equal elements in the same order; in float64, which holds the
     # other types exactly.
     kept = {name: torch.nonzero(mask[name].flatten().cpu()).squeeze(1) for name in mask}
     values = {name: scores[name].flatten().cpu().double()[kept[name]] for name in mask}
     rows = [values[name] for name in mask]
-    chosen = _by_rank(rows, keep) if scope == "global" else _by_layer(rows, keep)
+    chosen = _by_rank(rows, keep, floor) if scope == "global" else _by_layer(rows, keep, floor)
     result = {}
     for name, winners in zip(mask, chosen, strict=True):
         flat = torch.zeros(mask[name].numel(), dtype=torch.bool)
@@ -55,10 +69,10 @@ def select(scores: Scores, mask: Mask, *, keep: int, scope: Scope = "global") ->
     return Mask(result)
 
 
-def shares(sizes: Sequence[int], keep: int) -> list[int]:
+def shares(sizes: Sequence[int], keep: int, *, floor: bool = True) -> list[int]:
     """``keep`` split in proportion to ``sizes``: exact in total, none above its size.
 
-    Largest remainder, the earlier first where remainders are equal. If ``keep`` reaches for one to each
+    Largest remainder, the earlier first where remainders are equal. With ``floor``, if ``keep`` reaches for one to each
     non-empty size, a share of 0 is raised to 1 at the cost of the largest share.
     """
     total = sum(sizes)
@@ -66,7 +80,7 @@ def shares(sizes: Sequence[int], keep: int) -> list[int]:
     by_remainder = sorted(range(len(sizes)), key=lambda i: (-(keep * sizes[i] % total), i))
     for i in by_remainder[: keep - sum(parts)]:
         parts[i] += 1
-    if keep >= sum(size > 0 for size in sizes):
+    if floor and keep >= sum(size > 0 for size in sizes):
         for i, size in enumerate(sizes):
             if size > 0 and parts[i] == 0:
                 parts[parts.index(max(parts))] -= 1
@@ -74,26 +88,26 @@ def shares(sizes: Sequence[int], keep: int) -> list[int]:
     return parts
 
 
-def _by_rank(rows: list[Tensor], keep: int) -> list[Tensor]:
+def _by_rank(rows: list[Tensor], keep: int, floor: bool) -> list[Tensor]:
     """Indices of the ``keep`` winners within each row, ranked over all rows together."""
     joined = torch.cat(rows)
     best = torch.zeros(len(joined), dtype=torch.bool)
     start = 0
     for row in rows:
-        if len(row):
+        if floor and len(row):
             best[start + _descending(row)[0]] = True
         start += len(row)
     order = _descending(joined)
-    # The second sort is stable too: the layers' best weights come first, the rest stays in order.
+    # The second sort is stable too: the layers' best entries come first, the rest stays in order.
     order = order[torch.sort(best[order].to(torch.int8), descending=True, stable=True).indices]
     winner = torch.zeros(len(joined), dtype=torch.bool)
     winner[order[:keep]] = True
     return [torch.nonzero(part).squeeze(1) for part in winner.split([len(row) for row in rows])]
 
 
-def _by_layer(rows: list[Tensor], keep: int) -> list[Tensor]:
+def _by_layer(rows: list[Tensor], keep: int, floor: bool) -> list[Tensor]:
     """Indices of the winners within each row, each row ranked by itself."""
-    parts = shares([len(row) for row in rows], keep)
+    parts = shares([len(row) for row in rows], keep, floor=floor)
     return [_descending(row)[:part] for row, part in zip(rows, parts, strict=True)]
 
 
@@ -106,7 +120,7 @@ def _check(scores: Scores, mask: Mask, keep: int, scope: str) -> None:
         raise InputError(f"the pruning scope {scope!r} is unknown; choose global or layer")
     kept = mask.kept
     if not 1 <= keep <= kept:
-        raise InputError(f"cannot keep {keep} weights: {kept} are left, so choose a number from 1 to {kept}")
+        raise InputError(f"cannot keep {keep}: {kept} are left, so choose a number from 1 to {kept}")
     for name, tensor in mask.items():
         if name not in scores:
             raise InputError(f"there are no scores for {name}, which the mask names")

@@ -10,9 +10,13 @@ from certiprune.core.errors import InputError
 from certiprune.prune.scores.base import AbstractScorer, Scores
 from certiprune.prune.scores.grasp import Grasp
 from certiprune.prune.scores.hydra import Hydra
+from certiprune.prune.scores.l1_channel import L1Channel
 from certiprune.prune.scores.magnitude import Magnitude
 from certiprune.prune.scores.random import Random
+from certiprune.prune.scores.refill import Refill
+from certiprune.prune.scores.slimming import Slimming
 from certiprune.prune.scores.snip import Snip
+from certiprune.prune.scores.stability import NormalisedStability, Stability
 from certiprune.prune.scores.synflow import SynFlow
 from certiprune.prune.scores.taylor import Taylor
 
@@ -20,17 +24,25 @@ __all__ = [
     "AbstractScorer",
     "Grasp",
     "Hydra",
+    "L1Channel",
     "Magnitude",
+    "NormalisedStability",
     "Random",
+    "Refill",
     "Scores",
+    "Slimming",
     "Snip",
+    "Stability",
     "SynFlow",
     "Taylor",
     "build",
     "names",
 ]
 
-SCORERS: tuple[type[AbstractScorer], ...] = (Magnitude, Random, Snip, Taylor, Grasp, SynFlow, Hydra)
+SCORERS: tuple[type[AbstractScorer], ...] = (
+    *(Magnitude, Random, Snip, Taylor, Grasp, SynFlow, Hydra),
+    *(L1Channel, Slimming, Refill, Stability, NormalisedStability),
+)
 
 
 def names() -> list[str]:

@@ -55,7 +55,7 @@ class Scores(Mapping[str, Tensor]):
 class AbstractScorer(ABC):
     """A method that ranks weights or units: the higher the score, the longer it is kept.
 
-    A method is a frozen dataclass whose fields are its options. A method that ranks weights says so in ``score``, and
+    A method is a frozen dataclass whose fields are its options. A method that ranks weights overrides ``score``, and
     units then have the sums of their weights' scores, unless it overrides ``score_units``. A method that ranks units
     alone overrides ``score_units`` and sets ``of_units``.
 
@@ -106,7 +106,7 @@ class AbstractScorer(ABC):
     ) -> Scores:
         """Scores [units] for every group that ``mask`` names; the model is left as it was.
 
-        Here: the sum of the scores of a unit's incoming weights.
+        Here: the sum of the scores of a unit's incoming weights, without those that read pruned units.
 
         Args:
             model: as above.
@@ -119,8 +119,14 @@ class AbstractScorer(ABC):
         Raises:
             InputError, ModelError: as ``score`` does.
         """
-        found = self.score(model, groups.weights(model, mask), data, keep=keep, generator=generator)
-        return groups.sums(found)
+        weights = groups.weights(model, mask)
+        found = self.score(model, weights, data, keep=share(weights, mask, keep), generator=generator)
+        return groups.sums(found, weights)
+
+
+def share(weights: Mask, units: Mask, keep: int) -> int:
+    """How many of ``weights`` go with ``keep`` of ``units``: the same fraction, at least one."""
+    return max(1, round(weights.kept * keep / units.kept))
 
 
 def require_data(name: str, data: Calibration | None) -> Calibration:

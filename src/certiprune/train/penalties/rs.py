@@ -42,10 +42,20 @@ def stability(bounds: PreActivation, units: Mapping[int, Tensor]) -> Tensor:
     """
     sums, count = [], 0
     for v, lower in bounds.lower.items():
-        product = lower * bounds.upper[v]
-        if v in units:
-            # A channel of scale 0 is constant: any unit will do, but not 0.
-            product = product / units[v].square().clamp(min=1e-12)
-        sums.append(torch.tanh(1 + product).sum())
+        sums.append(torch.tanh(stable(lower, bounds.upper[v], units.get(v))).sum())
         count += lower.numel()
     return -torch.stack(sums).sum() / count if sums else torch.zeros(())
+
+
+def stable(lower: Tensor, upper: Tensor, unit: Tensor | None = None) -> Tensor:
+    """``1 + l u / unit^2`` of each neuron: what the loss makes large.
+
+    Args:
+        lower, upper: bounds [n, *shape].
+        unit: what they are measured in, broadcastable to their shape; 1 where it is None.
+    """
+    product = lower * upper
+    if unit is not None:
+        # A channel of scale 0 is constant: any unit will do, but not 0.
+        product = product / unit.square().clamp(min=1e-12)
+    return 1 + product
