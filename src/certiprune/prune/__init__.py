@@ -1,12 +1,13 @@
-"""Pruning: score the weights, select by rank, apply the mask; rounds of it, and rewinding between them."""
+"""Pruning: score the weights or units, select by rank, apply the mask; rounds of it, and rewinding between them."""
 
 from certiprune.prune.apply import prune
 from certiprune.prune.calibration import Calibration
 from certiprune.prune.groups import Group, Groups
+from certiprune.prune.rank import Selection, rank_and_select, remaining
 from certiprune.prune.rewind import Rewind, rewind_, snapshot
 from certiprune.prune.schedule import Ladder
 from certiprune.prune.scores.base import AbstractScorer, Scores
-from certiprune.prune.select import select
+from certiprune.prune.select import floored, select
 
 __all__ = [
     "AbstractScorer",
@@ -16,7 +17,11 @@ __all__ = [
     "Ladder",
     "Rewind",
     "Scores",
+    "Selection",
+    "floored",
     "prune",
+    "rank_and_select",
+    "remaining",
     "rewind_",
     "select",
     "snapshot",

@@ -6,13 +6,21 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
 from certiprune.experiment.session import Session
 from certiprune.experiment.steps.work import Result, Work, spec, trained, training_loss
 from certiprune.net import checkpoint
-from certiprune.net.prunable import prunable
-from certiprune.prune import Calibration, Ladder, rewind_, scores, select, snapshot
+from certiprune.prune import (
+    Calibration,
+    Ladder,
+    Selection,
+    rank_and_select,
+    remaining,
+    rewind_,
+    scores,
+    snapshot,
+)
+from certiprune.prune.rank import Granularity
 
 
 def run(session: Session, work: Work) -> Result:
@@ -23,21 +31,35 @@ def run(session: Session, work: Work) -> Result:
     ladder = work.ladder
     assert ladder is not None  # the dense network has no such stage
     model, mask = trained(session, work.before(session.experiment))
-    if mask is None:
-        mask = Mask.ones(model, prunable(model))
-    keep = Ladder(ladder.keep).counts(mask.total)[work.number - 1]
+    total = remaining(model, mask, granularity=ladder.granularity, layers=ladder.layers).total
+    keep = Ladder(ladder.keep).counts(total)[work.number - 1]
     scorer = scores.build(ladder.method, **ladder.options)
     random = generator(session.experiment.seed, "prune", ladder.name, work.number)
     settings = session.experiment.train
     split = session.dataset.train.to(session.experiment.device)
     data = Calibration(split, training_loss(settings), settings.eps, settings.batch_size)
-    found = scorer.score(model, mask, data, keep=keep, generator=random)
-    chosen = select(found, mask, keep=keep, scope=ladder.scope)
-    rewind_(model, _weights(session, work), chosen)
+    chosen = rank_and_select(
+        model,
+        mask,
+        scorer,
+        data,
+        keep=keep,
+        granularity=ladder.granularity,
+        layers=ladder.layers,
+        scope=ladder.scope,
+        generator=random,
+    )
+    rewind_(model, _weights(session, work), chosen.mask)
     note = {"network": work.name, "method": ladder.method}
-    checkpoint.save(work.files(session).initial, model, spec(session), mask=chosen, note=note)
-    text = f"{chosen.kept} of {chosen.total} weights kept"
-    return Result(text, {"kept": chosen.kept, "total": chosen.total})
+    checkpoint.save(work.files(session).initial, model, spec(session), mask=chosen.mask, note=note)
+    return Result(text(chosen, ladder.granularity), {"kept": chosen.kept, "total": chosen.total})
+
+
+def text(chosen: Selection, granularity: Granularity) -> str:
+    """What a round kept, in a few words, such as "12 of 24 channels kept; the floor holds conv1"."""
+    text = f"{chosen.kept} of {chosen.total} {granularity} kept"
+    names = [name.removesuffix(".weight") for name in chosen.floored]
+    return f"{text}; the floor holds {', '.join(names)}" if names else text
 
 
 def _weights(session: Session, work: Work) -> Mapping[str, Tensor]:
