@@ -3,7 +3,7 @@ import torch
 
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
-from certiprune.prune import Scores, select
+from certiprune.prune import Scores, floored, select
 from certiprune.prune.select import shares
 
 
@@ -35,6 +35,21 @@ def test_the_floor_holds_a_layer_whose_scores_are_all_lowest():
     scores, mask = scores_of(a=[5.0, 6.0, 7.0], b=[0.1, 0.2]), mask_of(a=[True] * 3, b=[True] * 2)
     assert as_lists(select(scores, mask, keep=2)) == {"a": [False, False, True], "b": [False, True]}
     assert as_lists(select(scores, mask, keep=1)) == {"a": [False, False, True], "b": [False, False]}
+
+
+def test_the_floor_says_what_it_holds():
+    scores, mask = scores_of(a=[5.0, 6.0, 7.0], b=[0.1, 0.2]), mask_of(a=[True] * 3, b=[True] * 2)
+    assert floored(scores, mask, keep=4) == ()
+    assert floored(scores, mask, keep=2) == ("b",)
+    assert floored(scores, mask, keep=1) == ()  # too few for a floor: b is empty
+    wide, narrow = scores_of(a=[1.0] * 9, b=[9.0]), mask_of(a=[True] * 9, b=[True])
+    assert floored(wide, narrow, keep=3, scope="layer") == ("b",)
+    assert floored(wide, narrow, keep=3) == ()
+    assert floored(wide, narrow, keep=6, scope="layer") == ()
+    gone = mask_of(a=[True] * 9, b=[False])
+    assert floored(wide, gone, keep=1, scope="layer") == floored(wide, gone, keep=1) == ()
+    with pytest.raises(InputError, match="cannot keep 9: 5 are left"):
+        floored(scores, mask, keep=9)
 
 
 def test_an_empty_layer_stays_empty_and_takes_no_share():
@@ -76,7 +91,7 @@ def test_the_given_mask_is_not_changed():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"keep": 0}, "cannot keep 0 weights: 3 are left"),
+        ({"keep": 0}, "cannot keep 0: 3 are left"),
         ({"keep": 4}, "choose a number from 1 to 3"),
         ({"scope": "channel"}, "scope 'channel' is unknown; choose global or layer"),
         ({"scores": scores_of(b=[1.0])}, "no scores for a"),
