@@ -71,7 +71,7 @@ def remaining(
         # A mask names biases and BatchNorm where units were pruned; by themselves they are not.
         return Mask({name: keep for name, keep in mask.items() if keep.dim() > 1})
     dense = Mask.ones(model, prunable(model, layers or "convolutions"))
-    return Mask({name: (mask or dense).get(name, keep) for name, keep in dense.items()})
+    return dense if mask is None else Mask({name: mask.get(name, keep) for name, keep in dense.items()})
 
 
 def _units(model: nn.Module, mask: Mask | None, layers: Layers | None) -> Groups:
