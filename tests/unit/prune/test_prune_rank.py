@@ -12,6 +12,7 @@ from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
 from certiprune.data import Split
+from certiprune.experiment.steps.prune import text
 from certiprune.net import compact, lower, prunable
 from certiprune.net.prunable import Layers
 from certiprune.net.zoo import ModelSpec, build
@@ -106,12 +107,15 @@ def test_the_floor_holds_a_layer_and_says_so() -> None:
     with torch.no_grad():
         network.get_submodule("norm1").weight.mul_(1e-3)
     chosen = round_of(network, None, "slim", 5, granularity="channels")
+    assert text(chosen, "channels") == "5 of 12 channels kept; the floor holds conv1"
     units = groups(network).units(chosen.mask)
     assert int(units["conv1"].sum()) == 1 and chosen.floored == ("conv1",)
     assert round_of(network, None, "slim", 11, granularity="channels").floored == ()
     with torch.no_grad():
         network.get_submodule("conv1").weight.mul_(1e-3)
-    assert round_of(network, None, "magnitude", 20).floored == ("conv1.weight",)
+    chosen = round_of(network, None, "magnitude", 20)
+    assert chosen.floored == ("conv1.weight",)
+    assert text(chosen, "weights") == f"20 of {chosen.total} weights kept; the floor holds conv1"
 
 
 def test_a_residual_sum_loses_a_channel_in_all_of_its_parts() -> None:
@@ -167,9 +171,24 @@ def test_weights_after_units_are_weights_alone() -> None:
 def test_units_after_weights_of_other_layers_leave_these_as_they_are() -> None:
     network = model("cnn_small")
     sparse, weights = prune(network, layers="linear", amount=0.5)
-    both, mask = prune(sparse, granularity="channels", amount=0.5, mask=weights)
+    both, mask = prune(sparse, granularity="channels", layers="convolutions", amount=0.5, mask=weights)
+    assert groups(network).units(mask).kept == 3
     assert all(torch.equal(mask[name], weights[name]) for name in weights)
     assert not bool(both.get_parameter("hidden.weight")[~weights["hidden.weight"]].any())
+
+
+def test_layers_go_on_as_the_mask_says_unless_they_are_given() -> None:
+    network = model("cnn_small")
+    for granularity in ("weights", "channels"):
+        _, first = prune(network, granularity=granularity, layers="all", amount=0.5)  # type: ignore[arg-type]
+        for layers in (None, "all"):
+            left = remaining(network, first, granularity=granularity, layers=layers)  # type: ignore[arg-type]
+            wanted = ["conv1", "conv2", "hidden", "output"][: 4 if granularity == "weights" else 3]
+            assert [name.removesuffix(".weight") for name in left] == wanted
+        _, narrow = prune(network, granularity=granularity, amount=0.5)  # type: ignore[arg-type]
+        assert len(remaining(network, narrow, granularity=granularity)) == 2  # type: ignore[arg-type]
+        wide = remaining(network, narrow, granularity=granularity, layers="all")  # type: ignore[arg-type]
+        assert len(wide) == len(wanted) and bool(wide[list(wide)[2]].all())
 
 
 def test_a_method_of_weights_is_told_how_many_weights_go_with_the_units() -> None:
