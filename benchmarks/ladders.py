@@ -3,10 +3,10 @@
     python benchmarks/ladders.py runs/fashion-ladders/fgsm*
 
 Runs are taken together, so that methods with a training of their own (with a penalty) stand beside the others; they
-must have verified the same images. Numbers in brackets are 95 % Wilson score intervals. Certified images are compared by
-the exact McNemar test on the same images: each network with the dense one of its own run, and with the network of the
-ladder `imp` at the same round. P-values are adjusted for all comparisons of the page (Holm). All this covers the choice
-of images, not the randomness of training.
+must have verified the same images. Numbers in brackets are 95 % Wilson score intervals. Certified images are compared
+by the exact McNemar test on the same images: each network with the dense one of its own run, and with the network of
+the ladder `imp` at the same round. P-values are adjusted for all comparisons of the page (Holm). All this covers the
+choice of images, not the randomness of training.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from certiprune.core.errors import CertipruneError as CertipruneError
     from certiprune.core.mask import Mask as Mask
     from certiprune.net import Network as Network
+    from certiprune.prune.hold import mask_of as mask_of
     from certiprune.verify.outcome import Outcome as Outcome
     from certiprune.verify.outcome import Verdict as Verdict
 
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "compact",
     "lower",
+    "mask_of",
     "outcomes",
     "prune",
     "read",
@@ -55,6 +57,7 @@ _HOMES = {
     "Verdict": "verify.outcome",
     "compact": "api",
     "lower": "api",
+    "mask_of": "prune.hold",
     "outcomes": "api",
     "read": "api",
     "run": "api",

@@ -3,6 +3,7 @@
 from certiprune.prune.apply import prune
 from certiprune.prune.calibration import Calibration
 from certiprune.prune.groups import Group, Groups
+from certiprune.prune.hold import hold, mask_of, release
 from certiprune.prune.rank import Selection, rank_and_select, remaining
 from certiprune.prune.rewind import Rewind, rewind_, snapshot
 from certiprune.prune.schedule import Ladder
@@ -19,8 +20,11 @@ __all__ = [
     "Scores",
     "Selection",
     "floored",
+    "hold",
+    "mask_of",
     "prune",
     "rank_and_select",
+    "release",
     "remaining",
     "rewind_",
     "select",

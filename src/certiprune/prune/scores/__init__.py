@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 from certiprune.core.errors import InputError
 from certiprune.prune.scores.base import AbstractScorer, Scores
@@ -37,17 +37,35 @@ __all__ = [
     "Taylor",
     "build",
     "names",
+    "register",
 ]
 
-SCORERS: tuple[type[AbstractScorer], ...] = (
+_OWN: tuple[type[AbstractScorer], ...] = (
     *(Magnitude, Random, Snip, Taylor, Grasp, SynFlow, Hydra),
     *(L1Channel, Slimming, Refill, Stability, NormalisedStability),
 )
+_known: dict[str, type[AbstractScorer]] = {scorer.name: scorer for scorer in _OWN}
+
+S = TypeVar("S", bound=AbstractScorer)
+
+
+def register(scorer: type[S]) -> type[S]:
+    """Make a scorer of your own known by its ``name``, for this process; a class decorator.
+
+    Registering the same name again replaces the scorer, so that a notebook's cell can be run twice.
+
+    Raises:
+        InputError: the name is that of one of the library's own methods.
+    """
+    if any(scorer.name == own.name for own in _OWN):
+        raise InputError(f"{scorer.name!r} is one of certiprune's own pruning methods; choose another name")
+    _known[scorer.name] = scorer
+    return scorer
 
 
 def names() -> list[str]:
     """The names that ``build`` knows, sorted."""
-    return sorted(scorer.name for scorer in SCORERS)
+    return sorted(_known)
 
 
 def build(name: str, **options: Any) -> AbstractScorer:
@@ -56,14 +74,13 @@ def build(name: str, **options: Any) -> AbstractScorer:
     Raises:
         InputError: no method has that name, or the method has no such option; the text names the nearest one.
     """
-    known = {scorer.name: scorer for scorer in SCORERS}
-    if name not in known:
+    if name not in _known:
         raise InputError(f"no pruning method is called {name!r}{_nearest(name, names())}")
-    allowed = list(signature(known[name]).parameters)
+    allowed = list(signature(_known[name]).parameters)
     for option in options:
         if option not in allowed:
             raise InputError(f"pruning by {name} has no option {option!r}{_nearest(option, allowed)}")
-    return known[name](**options)
+    return _known[name](**options)
 
 
 def _nearest(word: str, known: list[str]) -> str:
