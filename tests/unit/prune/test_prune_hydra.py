@@ -140,7 +140,7 @@ def test_a_layer_of_zeros_has_scores_of_zero() -> None:
 def test_wrong_use_is_explained() -> None:
     model, data = dense(1), calibration(12)
     mask = weights(model)
-    with pytest.raises(InputError, match="cannot keep 0 weights"):
+    with pytest.raises(InputError, match="cannot keep 0"):
         scored("hydra", model, mask, data, keep=0)
     groups = Groups({"1": Group(6, ("1.weight",))})
     with pytest.raises(InputError, match=r"hydra ranks weights, not channels .* use granularity weights"):

@@ -22,7 +22,7 @@ from helpers.training import shaken
 from helpers.units import check_gone
 
 SHAPE = (1, 8, 8)
-OF_UNITS = ("l1-channel", "slim", "refill", "rs", "nrs", "random", "magnitude")
+OF_UNITS = [name for name in scores.names() if name != "hydra"]  # which ranks weights alone
 
 
 def model(name: str = "resnet", width: float = 0.2, seed: int = 0) -> nn.Module:
@@ -35,7 +35,7 @@ def data() -> Calibration:
 
 
 def round_of(network: nn.Module, mask: Mask | None, name: str, keep: int, **options: object):
-    method = scores.build(name)
+    method = scores.build(name, **({"iterations": 5} if name == "synflow" else {}))
     return rank_and_select(network, mask, method, data(), keep=keep, generator=generator(0), **options)
 
 

@@ -189,8 +189,12 @@ def test_what_is_wrong_is_said() -> None:
         scores.build("nrs").score_units(network, found, units, None, keep=1, generator=generator(0))
     with pytest.raises(InputError, match="pruning by rs needs a radius eps above 0"):
         ranked("rs", network, data(eps=0.0))
-    with pytest.raises(InputError, match="pruning by rs has no bounds 'crwn'; did you mean crown"):
+    with pytest.raises(
+        InputError, match="option bounds of the pruning method rs is 'crwn'; did you mean crown"
+    ):
         scores.build("rs", bounds="crwn")
     for wrong in (0, 1.5, True, "many"):
-        with pytest.raises(InputError, match="option images of pruning by nrs must be a whole number"):
+        with pytest.raises(
+            InputError, match="option images of the pruning method nrs must be a whole number"
+        ):
             scores.build("nrs", images=wrong)

@@ -37,6 +37,7 @@ from certiprune.data import Batch
 from certiprune.net.live import Live
 from certiprune.net.trace import places
 from certiprune.prune.scores.base import AbstractScorer, Scores, require_data
+from certiprune.prune.scores.options import require_whole
 from certiprune.train.penalties.rs import stable
 from certiprune.train.scene import Scene
 
@@ -72,14 +73,12 @@ class AbstractStability(AbstractScorer):
 
     def __post_init__(self) -> None:
         if self.bounds not in get_args(Bounds):
+            near = hint(str(self.bounds), get_args(Bounds))
             raise InputError(
-                f"pruning by {self.name} has no bounds {self.bounds!r}; {hint(str(self.bounds), get_args(Bounds))}"
+                f"the option bounds of the pruning method {self.name} is {self.bounds!r}; {near}"
             )
-        for option in ("images", "steps"):
-            value = getattr(self, option)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                what = f"the option {option} of pruning by {self.name}"
-                raise InputError(f"{what} must be a whole number, at least 1, not {value!r}")
+        require_whole(self.name, "images", self.images)
+        require_whole(self.name, "steps", self.steps)
 
     @abstractmethod
     def units(self, scene: Scene) -> Mapping[int, Tensor]:

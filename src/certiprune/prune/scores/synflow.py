@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
-from certiprune.net.lower import Trace, read, trace
+from certiprune.net.lower import read
 from certiprune.net.network import Network, Node, evaluate
 from certiprune.net.ops import Affine, Shape
+from certiprune.net.trace import Trace, trace
 from certiprune.net.zoo import Normalise
 from certiprune.prune.scores.base import AbstractScorer, Scores, masked_parameters
 from certiprune.prune.scores.gradients import slopes, weights
@@ -87,7 +88,12 @@ class SynFlow(AbstractScorer):
     ) -> Scores:
         """As the base class says; ``keep`` and what is removed in each iteration count units."""
         flow = _Flow(model, list(groups.weights(model, mask)), _shape(model, data))
-        return self._down(mask, keep, lambda units: groups.sums(flow(groups.weights(model, units))))
+
+        def sums(units: Mask) -> Scores:
+            left = groups.weights(model, units)
+            return groups.sums(flow(left), left)
+
+        return self._down(mask, keep, sums)
 
     def _down(self, mask: Mask, keep: int, score: Callable[[Mask], Scores]) -> Scores:
         """Scores that rank as the iterations from ``mask`` down to ``keep`` do."""
