@@ -21,6 +21,7 @@ from certiprune.net import Network
 from certiprune.net import compact as _compact
 from certiprune.net import lower as _lower
 from certiprune.prune.apply import prune as prune
+from certiprune.prune.hold import mask_of as mask_of
 
 if TYPE_CHECKING:
     from certiprune.experiment.config import Experiment
@@ -39,6 +40,7 @@ __all__ = [
     "Questions",
     "compact",
     "lower",
+    "mask_of",
     "outcomes",
     "prune",
     "questions",

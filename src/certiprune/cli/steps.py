@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
 from certiprune.core.errors import InputError
 
@@ -13,38 +14,101 @@ if TYPE_CHECKING:
     from certiprune.net.checkpoint import Checkpoint
 
 
+def _list_methods(wanted: bool) -> None:
+    if wanted:
+        from certiprune.prune import scores
+
+        print("\n".join(scores.names()))  # noqa: T201
+        raise typer.Exit
+
+
 def prune(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint of certiprune's own.")],
     out: Annotated[Path, typer.Option(help="The new checkpoint, a .safetensors file or a folder.")],
     amount: Annotated[
-        float, typer.Option(help="The fraction of the weights still there to remove, such as 0.5.")
+        float,
+        typer.Option(help="The fraction of the weights or channels still there to remove, such as 0.5."),
     ],
-    method: Annotated[str, typer.Option(help="How weights are ranked: magnitude, random.")] = "magnitude",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="How they are ranked: magnitude, snip, taylor, l1-channel, ... (--methods lists all)."
+        ),
+    ] = "magnitude",
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz", help="Training images x and labels y, for methods that look at data."
+        ),
+    ] = None,
+    loss: Annotated[str, typer.Option(help="The training loss that gradients are of.")] = "natural",
+    eps: Annotated[
+        str, typer.Option(help="The radius of the loss and of bounds, such as 2/255 or 0.1.")
+    ] = "2/255",
     scope: Annotated[str, typer.Option(help="global, or layer: rank within each layer.")] = "global",
-    seed: Annotated[int, typer.Option(help="Decides the randomness of the method.")] = 0,
+    granularity: Annotated[
+        str | None,
+        typer.Option(help="weights or channels; by default what the method ranks.", show_default=False),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="convolutions, linear or all; by default the layers pruned before, else convolutions.",
+            show_default=False,
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="An option of the method, such as batches=20; several times."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides all randomness.")] = 0,
+    methods: Annotated[  # noqa: ARG001 - the callback does it
+        bool, typer.Option("--methods", callback=_list_methods, is_eager=True, help="List the methods.")
+    ] = False,
 ) -> None:
-    """Remove the weights of a model that matter least, by one method.
+    """Remove the weights or channels of a model that matter least, by one method.
 
     \b
     Example:
       certiprune prune model.safetensors --amount 0.5 --out pruned.safetensors
+      certiprune prune model.safetensors --amount 0.25 --method taylor --images train.npz --out pruned.safetensors
     """
     _same(model, out)
     found = _checkpoint(model)
     from certiprune import api
+    from certiprune.cli import images as files
     from certiprune.net import checkpoint
 
-    pruned, mask = api.prune(
+    settings = {"method": method, "amount": amount, "loss": loss, "eps": eps, "scope": scope, "seed": seed}
+    settings |= {"granularity": granularity, "layers": layers}
+    given = None if images is None else files.read(images)
+    pruned = api.prune(
         found.model,
-        method=method,
-        amount=amount,
+        data=None if given is None else (given.x, given.y),
         mask=found.mask,
-        seed=seed,
-        scope=scope,  # type: ignore[arg-type]
+        **settings,  # type: ignore[arg-type]
+        **_options(option or []),
     )
-    note = {**found.note, "pruned": {"method": method, "amount": amount, "scope": scope, "seed": seed}}
+    mask = api.mask_of(pruned)
+    note = {**found.note, "pruned": settings | {"options": option or []}}
     file = checkpoint.save(out, pruned, found.spec, mask=mask, note=note)
-    print(f"{mask.kept} of {mask.total} weights are left: {file}")  # noqa: T201
+    assert mask is not None
+    weights = [keep for keep in mask.values() if keep.dim() > 1]
+    left, total = sum(int(keep.sum()) for keep in weights), sum(keep.numel() for keep in weights)
+    print(f"{left} of {total} weights are left: {file}")  # noqa: T201
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs; values are numbers, true or false, or text."""
+    options: dict[str, Any] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"--option {pair}: write NAME=VALUE, such as batches=20")
+        options[name] = yaml.safe_load(value)
+    return options
 
 
 def export(

@@ -17,6 +17,7 @@ from certiprune.net.prunable import prunable
 from certiprune.prune import Calibration, prune, scores, select
 from certiprune.train import losses
 from helpers.networks import Source
+from helpers.pruned import pruned_and_mask
 from helpers.scoring import images, scored, weights
 from helpers.training import Own
 
@@ -178,7 +179,7 @@ def test_methods_that_need_data_say_so(name: str) -> None:
         every(name, network, weights(network), data=data(n=0))
     with pytest.raises(InputError, match="no batch of at least two images to take gradients on: 1 images"):
         every(name, network, weights(network), data=data(n=1))
-    pruned, mask = prune(network, method=name, amount=0.5, data=data(), **OPTIONS.get(name, {}))
+    pruned, mask = pruned_and_mask(network, method=name, amount=0.5, data=data(), **OPTIONS.get(name, {}))
     assert mask.kept == mask.total - round(0.5 * mask.total)
     assert int((pruned.get_parameter("conv1.weight") != 0).sum()) == int(mask["conv1.weight"].sum())
 
@@ -187,7 +188,7 @@ def test_synflow_needs_images_for_their_shape_alone() -> None:
     assert not scores.build("synflow").needs_data
     network = built("cnn_small")
     one = Calibration(images(1, (1, 8, 8)))
-    assert prune(network, method="synflow", amount=0.5, data=one)[1].kept > 0
+    assert pruned_and_mask(network, method="synflow", amount=0.5, data=one)[1].kept > 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,6 +18,7 @@ from certiprune.net.prunable import Layers
 from certiprune.net.zoo import ModelSpec, build
 from certiprune.prune import Calibration, prune, rank_and_select, remaining, scores
 from certiprune.prune.coupling import groups
+from helpers.pruned import pruned_and_mask
 from helpers.training import shaken
 from helpers.units import check_gone
 
@@ -120,7 +121,7 @@ def test_the_floor_holds_a_layer_and_says_so() -> None:
 
 def test_a_residual_sum_loses_a_channel_in_all_of_its_parts() -> None:
     network = model()
-    pruned, mask = prune(network, method="slim", granularity="channels", amount=0.3)
+    pruned, mask = pruned_and_mask(network, method="slim", granularity="channels", amount=0.3)
     units = groups(network).units(mask)["block1.body.conv2"]
     assert not bool(units.all())
     for layer in ("body.conv2", "body.norm2", "shortcut.conv", "shortcut.norm"):
@@ -130,11 +131,11 @@ def test_a_residual_sum_loses_a_channel_in_all_of_its_parts() -> None:
 def test_pruning_units_counts_units_and_leaves_the_model() -> None:
     network = model("cnn_small", 1.0)
     before = copy.deepcopy(network.state_dict())
-    pruned, mask = prune(network, method="l1-channel", granularity="channels", amount=0.25)
+    pruned, mask = pruned_and_mask(network, method="l1-channel", granularity="channels", amount=0.25)
     found = groups(network)
     assert found.units(mask).kept == 24 - round(0.25 * 24)
     assert all(torch.equal(before[key], tensor) for key, tensor in network.state_dict().items())
-    again, second = prune(pruned, method="random", granularity="channels", amount=0.5, mask=mask)
+    again, second = pruned_and_mask(pruned, method="random", granularity="channels", amount=0.5, mask=mask)
     assert found.units(second).kept == 9 and second.nested_in(mask)
     small, _ = compact(lower(again, shape=SHAPE))
     assert [small.shapes[k][0] for k in small.relus][:2] == [
@@ -149,19 +150,19 @@ def test_which_layers_are_pruned(layers: Layers, wanted: set[str]) -> None:
     network = model("cnn_small")
     units = remaining(network, None, granularity="channels", layers=layers)
     assert set(units) == wanted
-    _, mask = prune(network, granularity="channels", layers=layers, amount=0.5)
+    _, mask = pruned_and_mask(network, granularity="channels", layers=layers, amount=0.5)
     assert groups(network, layers=layers).units(mask).kept == units.total - round(units.total / 2)
-    pruned, mask = prune(network, layers=layers, amount=0.5)
+    pruned, mask = pruned_and_mask(network, layers=layers, amount=0.5)
     assert list(mask) == prunable(network, layers)
     assert not bool(pruned.get_parameter("output.weight").all())
 
 
 def test_weights_after_units_are_weights_alone() -> None:
     network = model("cnn_small")
-    pruned, units = prune(network, method="slim", granularity="channels", amount=0.5)
+    pruned, units = pruned_and_mask(network, method="slim", granularity="channels", amount=0.5)
     left = remaining(pruned, units)
     assert set(left) == {"conv1.weight", "conv2.weight"}
-    sparse, mask = prune(pruned, amount=0.5, mask=units)
+    sparse, mask = pruned_and_mask(pruned, amount=0.5, mask=units)
     assert mask.nested_in(units)
     assert all(torch.equal(mask[n], units[n]) for n in units if n not in left)
     assert groups(network).units(mask).nested_in(groups(network).units(units))
@@ -170,8 +171,10 @@ def test_weights_after_units_are_weights_alone() -> None:
 
 def test_units_after_weights_of_other_layers_leave_these_as_they_are() -> None:
     network = model("cnn_small")
-    sparse, weights = prune(network, layers="linear", amount=0.5)
-    both, mask = prune(sparse, granularity="channels", layers="convolutions", amount=0.5, mask=weights)
+    sparse, weights = pruned_and_mask(network, layers="linear", amount=0.5)
+    both, mask = pruned_and_mask(
+        sparse, granularity="channels", layers="convolutions", amount=0.5, mask=weights
+    )
     assert groups(network).units(mask).kept == 3
     assert all(torch.equal(mask[name], weights[name]) for name in weights)
     assert not bool(both.get_parameter("hidden.weight")[~weights["hidden.weight"]].any())
@@ -180,12 +183,12 @@ def test_units_after_weights_of_other_layers_leave_these_as_they_are() -> None:
 def test_layers_go_on_as_the_mask_says_unless_they_are_given() -> None:
     network = model("cnn_small")
     for granularity in ("weights", "channels"):
-        _, first = prune(network, granularity=granularity, layers="all", amount=0.5)  # type: ignore[arg-type]
+        _, first = pruned_and_mask(network, granularity=granularity, layers="all", amount=0.5)  # type: ignore[arg-type]
         for layers in (None, "all"):
             left = remaining(network, first, granularity=granularity, layers=layers)  # type: ignore[arg-type]
             wanted = ["conv1", "conv2", "hidden", "output"][: 4 if granularity == "weights" else 3]
             assert [name.removesuffix(".weight") for name in left] == wanted
-        _, narrow = prune(network, granularity=granularity, amount=0.5)  # type: ignore[arg-type]
+        _, narrow = pruned_and_mask(network, granularity=granularity, amount=0.5)  # type: ignore[arg-type]
         assert len(remaining(network, narrow, granularity=granularity)) == 2  # type: ignore[arg-type]
         wide = remaining(network, narrow, granularity=granularity, layers="all")  # type: ignore[arg-type]
         assert len(wide) == len(wanted) and bool(wide[list(wide)[2]].all())

@@ -15,7 +15,7 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
 
 
-@pytest.mark.parametrize("name", [scorer.name for scorer in scores.SCORERS if not scorer.of_units])
+@pytest.mark.parametrize("name", [name for name in scores.names() if not scores.build(name).of_units])
 def test_every_method_scores_every_masked_parameter_and_leaves_the_model(name, model):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     mask = Mask.ones(model, ["0.weight", "3.weight"])

@@ -11,13 +11,14 @@ from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
 from certiprune.net import prunable
 from certiprune.net.zoo import ModelSpec, build
-from certiprune.prune import Scores, prune, scores
+from certiprune.prune import Scores, scores
 from certiprune.prune.coupling import groups
 from certiprune.prune.groups import Groups
+from helpers.pruned import pruned_and_mask
 from helpers.training import shaken
 from helpers.units import random_units
 
-UNITS = sorted(scorer.name for scorer in scores.SCORERS if scorer.of_units)
+UNITS = [name for name in scores.names() if scores.build(name).of_units]
 
 
 def resnet(seed: int = 0) -> nn.Module:
@@ -103,7 +104,7 @@ def test_refill_sums_what_magnitude_pruning_leaves(keep: int) -> None:
 def test_refill_keeps_the_channels_that_iterative_pruning_leaves_heaviest() -> None:
     model, mask = resnet(), None
     for _ in range(8):
-        sparse, mask = prune(model, amount=0.3, mask=mask)
+        sparse, mask = pruned_and_mask(model, amount=0.3, mask=mask)
     assert mask is not None and mask.kept < 0.1 * mask.total
     found = groups(sparse)
     heavy = {
@@ -111,7 +112,7 @@ def test_refill_keeps_the_channels_that_iterative_pruning_leaves_heaviest() -> N
         for (name, k), parts in incoming(sparse, found, found.ones()).items()
     }
     alive = found.units(mask)
-    refilled, after = prune(model, method="refill", granularity="channels", amount=0.4, mask=mask)
+    refilled, after = pruned_and_mask(model, method="refill", granularity="channels", amount=0.4, mask=mask)
     kept = found.units(after)
     wanted = alive.kept - round(0.4 * alive.kept)
     best = {max((v, key) for key, v in heavy.items() if key[0] == name)[1] for name in found}

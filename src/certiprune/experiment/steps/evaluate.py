@@ -11,7 +11,7 @@ from certiprune.core.rng import generator
 from certiprune.experiment.session import Session
 from certiprune.experiment.steps.work import Result, Work, trained
 from certiprune.net import Network, lower
-from certiprune.net.prunable import prunable
+from certiprune.prune import remaining
 from certiprune.store import LayerRow, RoundRow
 from certiprune.train import evaluate
 from certiprune.train.statistics import BoundStatistics, LayerStatistics, bound_statistics
@@ -22,7 +22,10 @@ def run(session: Session, work: Work) -> Result:
     """Accuracy, standard, adversarial and by bounds; remaining weights; what bounds say of each layer."""
     settings, eps = session.experiment.evaluate, session.experiment.verify.eps
     model, mask = trained(session, work)
-    mask = Mask.ones(model, prunable(model)) if mask is None else mask
+    granularity = "weights" if work.ladder is None else work.ladder.granularity
+    layers = None if work.ladder is None else work.ladder.layers
+    left = remaining(model, mask, granularity=granularity, layers=layers)
+    mask = Mask() if mask is None else mask
     test = session.dataset.test if settings.images is None else session.dataset.test.head(settings.images)
     test = test.to(session.experiment.device)
     standard = evaluate.accuracy(model, test)
@@ -43,8 +46,8 @@ def run(session: Session, work: Work) -> Result:
         ladder=work.ladder_name,
         round=work.number,
         method=work.method,
-        kept=mask.kept,
-        total=mask.total,
+        kept=left.kept,
+        total=left.total,
         kept_all=everything - (mask.total - mask.kept),
         total_all=everything,
         standard_accuracy=standard,
@@ -54,6 +57,7 @@ def run(session: Session, work: Work) -> Result:
         relus=network.neurons,
         ibp_accuracy=bounds.ibp,
         crown_accuracy=bounds.crown,
+        unit=granularity,
     )
     text = f"accuracy {standard:.1%}, PGD {attacked:.1%}, IBP {bounds.ibp:.1%}, CROWN {bounds.crown:.1%}, "
     text += f"{row.unstable:.0f} of {row.relus} neurons unstable"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
 from certiprune.experiment.session import Session
 from certiprune.experiment.steps.work import Result, Work, spec, trained, training_loss
@@ -31,6 +32,12 @@ def run(session: Session, work: Work) -> Result:
     ladder = work.ladder
     assert ladder is not None  # the dense network has no such stage
     model, mask = trained(session, work.before(session.experiment))
+    start = _weights(session, work)
+    if ladder.scored == "rewound":
+        rewind_(model, start, mask or Mask())
+    if ladder.source is not None and ladder.granularity == "channels":
+        # What weight pruning has emptied ranks last by its zeros, and still counts as a channel.
+        mask = None
     total = remaining(model, mask, granularity=ladder.granularity, layers=ladder.layers).total
     keep = Ladder(ladder.keep).counts(total)[work.number - 1]
     scorer = scores.build(ladder.method, **ladder.options)
@@ -49,7 +56,7 @@ def run(session: Session, work: Work) -> Result:
         scope=ladder.scope,
         generator=random,
     )
-    rewind_(model, _weights(session, work), chosen.mask)
+    rewind_(model, start, chosen.mask)
     note = {"network": work.name, "method": ladder.method}
     checkpoint.save(work.files(session).initial, model, spec(session), mask=chosen.mask, note=note)
     return Result(text(chosen, ladder.granularity), {"kept": chosen.kept, "total": chosen.total})

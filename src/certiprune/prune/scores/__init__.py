@@ -38,6 +38,7 @@ __all__ = [
     "build",
     "names",
     "register",
+    "unregister",
 ]
 
 _OWN: tuple[type[AbstractScorer], ...] = (
@@ -61,6 +62,12 @@ def register(scorer: type[S]) -> type[S]:
         raise InputError(f"{scorer.name!r} is one of certiprune's own pruning methods; choose another name")
     _known[scorer.name] = scorer
     return scorer
+
+
+def unregister(name: str) -> None:
+    """Forget a scorer of your own; nothing happens where there is none of that name."""
+    if all(name != own.name for own in _OWN):
+        _known.pop(name, None)
 
 
 def names() -> list[str]:

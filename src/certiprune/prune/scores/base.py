@@ -62,11 +62,13 @@ class AbstractScorer(ABC):
     Attributes:
         name: what configurations call it.
         of_units: whether it can rank units (channels and neurons) only.
+        of_weights: whether it can rank weights only.
         needs_data: whether it cannot do without a ``Calibration``.
     """
 
     name: ClassVar[str]
     of_units: ClassVar[bool] = False
+    of_weights: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False
 
     def score(

@@ -54,6 +54,7 @@ class Hydra(AbstractScorer):
     """
 
     name: ClassVar[str] = "hydra"
+    of_weights: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
 
     epochs: int = 20
