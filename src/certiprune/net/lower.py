@@ -18,6 +18,7 @@ from certiprune.core.errors import LoweringError, ModelError
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
 from certiprune.net.build import Builder
+from certiprune.net.layers import OperationLayer
 from certiprune.net.network import Network
 from certiprune.net.ops import Conv, Dense, Shape
 
@@ -85,10 +86,17 @@ def trace(module: nn.Module) -> Trace:
     holder = copy.copy(module)
     try:
         with _evaluating(holder):
-            return Trace(holder, fx.Tracer().trace(holder))
+            return Trace(holder, _Tracer().trace(holder))
     except Exception as error:  # whatever the user's forward raises
         kind, why = type(module).__name__, str(error).split("\n")[0]
         raise ModelError(f"{kind} cannot be traced ({why}); its forward must not depend on values") from error
+
+
+class _Tracer(fx.Tracer):
+    """Takes the layers that are one operation as they are, like torch's own."""
+
+    def is_leaf_module(self, m: nn.Module, name: str) -> bool:
+        return isinstance(m, OperationLayer) or super().is_leaf_module(m, name)
 
 
 def read(
@@ -301,6 +309,12 @@ class _Reader:
                 return self.b.relu(x, name)
             case nn.Flatten(start_dim=1, end_dim=-1):
                 return self.b.flatten(x, name)
+            case nn.Unflatten(dim=1) if len(self.b.shapes[x]) == 1:
+                return self.b.reshape(x, tuple(layer.unflattened_size), name)
+            case nn.ZeroPad1d() | nn.ZeroPad2d() | nn.ZeroPad3d():
+                return self.b.pad(x, tuple(layer.padding), name)
+            case OperationLayer():
+                return self.b.emit(layer.operation(self._constant), x, name=name)
             case nn.AvgPool2d():
                 kernel, stride, padding = _pool(layer)
                 if layer.ceil_mode or layer.divisor_override:
