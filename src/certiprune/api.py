@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from certiprune.core.memory import parse_memory
 from certiprune.net import Network
 from certiprune.net import compact as _compact
 from certiprune.net import lower as _lower
+from certiprune.net.module_out import module
 from certiprune.prune.apply import prune as prune
 from certiprune.prune.hold import mask_of as mask_of
 
@@ -68,9 +69,44 @@ def lower(
     return _lower(module, shape=tuple(shape), mask=mask, probe=probe)
 
 
-def compact(network: Network) -> tuple[Network, Compaction]:
-    """``network`` without its dead channels and neurons, and what was removed; outputs equal to rounding."""
-    return _compact(network)
+@overload
+def compact(model: Network) -> tuple[Network, Compaction]: ...
+
+
+@overload
+def compact(
+    model: nn.Module, *, shape: Sequence[int], mask: Mask | None = None
+) -> tuple[nn.Module, Compaction]: ...
+
+
+def compact(
+    model: Network | nn.Module, *, shape: Sequence[int] | None = None, mask: Mask | None = None
+) -> tuple[Network | nn.Module, Compaction]:
+    """``model`` without its dead channels and neurons, and what was removed; outputs equal up to rounding.
+
+    Args:
+        model: a ``Network``, or a module that ``lower`` takes. It is left as it was.
+        shape: of a module's input, without the batch dimension, such as (1, 28, 28).
+        mask: weights of a module to take for zero.
+
+    Returns:
+        of a network a network; of a module a plain module (``net.module_out``) in its precision and on its device,
+        with BatchNorm and normalisation folded into the layers beside them.
+
+    Raises:
+        InputError: a module without a shape, or a network with a shape or a mask.
+        ModelError: an operator is not supported, or weights are not finite.
+        LoweringError: the result computes something else.
+    """
+    if isinstance(model, Network):
+        if shape is not None or mask is not None:
+            raise InputError("a network knows its shape and its zeros; give no shape and no mask with it")
+        return _compact(model)
+    if shape is None:
+        raise InputError("give the shape of the module's input, such as shape=(1, 28, 28)")
+    small, done = _compact(lower(model, shape=shape, mask=mask))
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return module(small, like.dtype).to(like.device), done
 
 
 def read(path: str | Path) -> tuple[Network, Original]:

@@ -18,7 +18,7 @@ def test_its_code_runs_and_its_score_is_what_it_says(capsys: pytest.CaptureFixtu
     names: dict[str, object] = {"__name__": "extending"}
     try:
         for number, block in enumerate(blocks):
-            exec(compile(block, f"extending.md, block {number + 1}", "exec"), names)
+            exec(compile(block, f"extending.md, block {number + 1}", "exec", dont_inherit=True), names)
         assert "fisher" in scores.names()
     finally:
         scores.unregister("fisher")

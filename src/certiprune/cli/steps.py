@@ -118,7 +118,7 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The ONNX file to write.")],
     compact: Annotated[bool, typer.Option(help="Leave out dead channels and neurons.")] = True,
 ) -> None:
-    """Write a model as ONNX, without the channels and neurons that pruning has killed.
+    """Write a model as ONNX, without the channels and neurons that pruning has killed, and say what that saves.
 
     \b
     Example:
@@ -129,13 +129,18 @@ def export(
         raise InputError(f"{out}: an ONNX file's name must end in .onnx")
     from certiprune import api
     from certiprune.net import onnx_out
+    from certiprune.net.cost import sizes
 
     network, _ = api.read(model)
-    before = network.neurons
+    before = sizes(network)
     if compact:
         network, _ = api.compact(network)
     onnx_out.write(network, out)
-    print(f"{network.neurons} of {before} neurons are left: {out}")  # noqa: T201
+    after = sizes(network)
+    print(f"{after.neurons} of {before.neurons} neurons are left: {out}")  # noqa: T201
+    for name in ("parameters", "multiply_adds", "bytes"):
+        old, new = getattr(before, name), getattr(after, name)
+        print(f"{name.replace('_', '-')}: {old:,} before, {new:,} after")  # noqa: T201
 
 
 def _checkpoint(path: Path) -> Checkpoint:

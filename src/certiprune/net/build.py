@@ -14,7 +14,7 @@ from torch import Tensor
 from certiprune.core.errors import ModelError
 from certiprune.net.fold import compose
 from certiprune.net.network import Network, Node
-from certiprune.net.ops import Add, Affine, Conv, Op, Pad, Relu, Reshape, Scale, Select, Shape
+from certiprune.net.ops import Add, Affine, Conv, Dense, Op, Pad, Relu, Reshape, Scale, Select, Shape
 
 
 @dataclass
@@ -211,7 +211,9 @@ def _append(builder: Builder, node: Node, inputs: tuple[int, ...], *, alone: boo
     if one is None:
         return builder.emit(node.op, *inputs, name=node.name)
     _drop(builder)
-    return builder.emit(one, source, name=last.name or node.name)
+    # A layer with weights is what people know; what was folded into it is not.
+    names = (node.name, last.name) if isinstance(node.op, Conv | Dense) else (last.name, node.name)
+    return builder.emit(one, source, name=names[0] or names[1])
 
 
 def _drop(builder: Builder) -> None:

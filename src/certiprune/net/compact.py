@@ -81,7 +81,7 @@ def compact(network: Network) -> tuple[Network, Compaction]:
     A unit whose incoming weights are zero is constant, and is folded into the biases behind it; a unit
     whose outgoing weights are zero goes; each may kill others, until nothing changes. In a sum a unit goes
     only where it can go in every part. Groups of a convolution go as a whole. A value of which nothing is
-    left disappears with its layer. Where the whole output is constant, one matrix of zeros with the right
+    left disappears with its layer. Where the whole output is constant, a column of zeros with the right
     bias takes the network's place. So no layer is ever left without a channel.
 
     Returns:
@@ -133,9 +133,10 @@ def _parts(node: Node, known: Liveness) -> list[int]:
 def _constant(network: Network, level: Tensor, slack: Tensor) -> Network:
     """A network whose output is ``level`` [outputs], off by up to ``slack``, whatever its input is."""
     builder = Builder(network.input_shape, network.dtype)
-    flat = builder.flatten(0)
-    weight = level.new_zeros(len(level), builder.shapes[flat][0])
-    return builder.finish(builder.emit(Dense(weight, level, slack), flat, name="constant"))
+    # A matrix of zeros, and of one column only: for all of the input it could be larger than the network was.
+    one = builder.emit(Select(0, torch.zeros(1, dtype=torch.int64, device=level.device)), builder.flatten(0))
+    weight = level.new_zeros(len(level), 1)
+    return builder.finish(builder.emit(Dense(weight, level, slack), one, name="constant"))
 
 
 def _emit(builder: Builder, network: Network, known: Liveness, value: int, new: Mapping[int, int]) -> int:
@@ -146,7 +147,7 @@ def _emit(builder: Builder, network: Network, known: Liveness, value: int, new: 
         return _sum(builder, known, node, keep, new)
     if isinstance(op, Conv | Dense):
         op = _with_bias(op, known, value, x, shapes[value])
-    return builder.emit(_restrict(op, known.keep[x], keep, shapes[value]), new[x], name=node.name)
+    return builder.emit(restrict(op, known.keep[x], keep, shapes[value]), new[x], name=node.name)
 
 
 def _sum(builder: Builder, known: Liveness, node: Node, keep: Tensor, new: Mapping[int, int]) -> int:
@@ -175,8 +176,11 @@ def _with_bias(op: Conv | Dense, known: Liveness, value: int, x: int, shape: Sha
     return replace(op, weight=weight, bias=constant, slack=slack if bool(slack.any()) else None)
 
 
-def _restrict(op: Op, source: Tensor, keep: Tensor, shape: Shape) -> Op:
-    """The operation from the units ``source`` of its input to the units ``keep`` of its output."""
+def restrict(op: Op, source: Tensor, keep: Tensor, shape: Shape) -> Op:
+    """The operation from the units ``source`` of its input to the units ``keep`` of its output (both [units] bool).
+
+    ``shape`` is the output's, before. The sums that are left out must be zero, or added elsewhere.
+    """
     match op:
         case Conv():
             # A group that is left has either all of its channels or, where it is the only one, any of them.

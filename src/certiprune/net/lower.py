@@ -16,6 +16,7 @@ from certiprune.core.errors import LoweringError, ModelError
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
 from certiprune.net.build import Builder
+from certiprune.net.layers import OperationLayer
 from certiprune.net.network import Network
 from certiprune.net.ops import Conv, Dense, Shape
 from certiprune.net.trace import (
@@ -255,6 +256,12 @@ class _Reader:
                 return self.b.relu(x, name)
             case nn.Flatten(start_dim=1, end_dim=-1):
                 return self.b.flatten(x, name)
+            case nn.Unflatten(dim=1) if len(self.b.shapes[x]) == 1:
+                return self.b.reshape(x, tuple(layer.unflattened_size), name)
+            case nn.ZeroPad1d() | nn.ZeroPad2d() | nn.ZeroPad3d():
+                return self.b.pad(x, tuple(layer.padding), name)
+            case OperationLayer():
+                return self.b.emit(layer.operation(self._constant), x, name=name)
             case nn.AvgPool2d():
                 kernel, stride, padding = _pool(layer)
                 if layer.ceil_mode or layer.divisor_override:

@@ -44,10 +44,9 @@ def write(
 
     if input_name == output_name or not (input_name and output_name):
         raise InputError(f"the input and the output need names of their own, not {input_name!r} twice")
-    model = _Writer(network, input_name, output_name).model()
-    data = model.SerializeToString()
+    data = content(network, input_name=input_name, output_name=output_name)
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(data, full_check=True)
         compare_with_runtime(network, data)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ModelError) as error:
         raise LoweringError(f"{path} is not written: {error}") from error
@@ -58,6 +57,15 @@ def write(
     except OSError as error:
         raise InputError(f"cannot write the ONNX file {path}: {error.strerror or error}") from error
     return file
+
+
+def content(network: Network, *, input_name: str = "input", output_name: str = "output") -> bytes:
+    """What ``write`` makes the content of the file, unchecked.
+
+    Raises:
+        ModelError: the network holds an operation that ONNX has no exact form for.
+    """
+    return bytes(_Writer(network, input_name, output_name).model().SerializeToString())
 
 
 class _Writer:

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from certiprune.core.errors import ModelError
+from certiprune.net.layers import OperationLayer
 from certiprune.net.network import Network
 
 SIGNS = {
@@ -95,10 +96,17 @@ def trace(module: nn.Module) -> Trace:
     holder = copy.copy(module)
     try:
         with _evaluating(holder):
-            return Trace(holder, fx.Tracer().trace(holder))
+            return Trace(holder, _Tracer().trace(holder))
     except Exception as error:  # whatever the user's forward raises
         kind, why = type(module).__name__, str(error).split("\n")[0]
         raise ModelError(f"{kind} cannot be traced ({why}); its forward must not depend on values") from error
+
+
+class _Tracer(fx.Tracer):
+    """Takes the layers that are one operation as they are, like torch's own."""
+
+    def is_leaf_module(self, m: nn.Module, name: str) -> bool:
+        return isinstance(m, OperationLayer) or super().is_leaf_module(m, name)
 
 
 def called(node: fx.Node) -> str:

@@ -113,6 +113,9 @@ def test_export_computes_what_the_checkpoint_does(
 
     said = certiprune("export", model, tmp_path / "m.onnx")
     assert said.status == 0, said.err
+    size = (tmp_path / "m.onnx").stat().st_size
+    assert "neurons are left" in said.out and "multiply-adds: " in said.out
+    assert said.out.splitlines()[-1].endswith(f"before, {size:,} after")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     x = np.load(images)["x"]
     found = session.run(None, {session.get_inputs()[0].name: x})[0]
@@ -120,6 +123,20 @@ def test_export_computes_what_the_checkpoint_does(
         np.testing.assert_allclose(
             found, checkpoint.load(model).model(torch.from_numpy(x)).numpy(), atol=1e-4
         )
+
+
+def test_export_says_what_compaction_saves(
+    certiprune: Callable[..., Any], model: Path, tmp_path: Path
+) -> None:
+    pruned = tmp_path / "pruned.safetensors"
+    assert certiprune("prune", model, "--amount", "0.97", "--out", pruned).status == 0
+    small = certiprune("export", pruned, tmp_path / "small.onnx")
+    whole = certiprune("export", pruned, tmp_path / "whole.onnx", "--no-compact")
+    assert small.status == whole.status == 0
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("whole", "small")]
+    assert sizes[1] < sizes[0]
+    assert f"bytes: {sizes[0]:,} before, {sizes[1]:,} after" in small.out
+    assert f"bytes: {sizes[0]:,} before, {sizes[0]:,} after" in whole.out
 
 
 def test_datasets_lists_and_writes(certiprune: Callable[..., Any], tmp_path: Path) -> None:

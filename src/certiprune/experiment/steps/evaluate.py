@@ -10,7 +10,8 @@ from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
 from certiprune.experiment.session import Session
 from certiprune.experiment.steps.work import Result, Work, trained
-from certiprune.net import Network, lower
+from certiprune.net import Network, compact, lower
+from certiprune.net.cost import sizes
 from certiprune.prune import remaining
 from certiprune.store import LayerRow, RoundRow
 from certiprune.train import evaluate
@@ -58,10 +59,25 @@ def run(session: Session, work: Work) -> Result:
         ibp_accuracy=bounds.ibp,
         crown_accuracy=bounds.crown,
         unit=granularity,
+        **_sizes(network),
     )
     text = f"accuracy {standard:.1%}, PGD {attacked:.1%}, IBP {bounds.ibp:.1%}, CROWN {bounds.crown:.1%}, "
     text += f"{row.unstable:.0f} of {row.relus} neurons unstable"
     return Result(text, rows=(row, *_weights(work, model, mask), *relus))
+
+
+def _sizes(network: Network) -> dict[str, int]:
+    """The columns that say how large the network is as it is, and once what is dead is taken out."""
+    whole, small = sizes(network), sizes(compact(network)[0])
+    return {
+        "parameters": whole.parameters,
+        "multiply_adds": whole.multiply_adds,
+        "file_bytes": whole.bytes,
+        "compact_parameters": small.parameters,
+        "compact_multiply_adds": small.multiply_adds,
+        "compact_file_bytes": small.bytes,
+        "compact_relus": small.neurons,
+    }
 
 
 def _weights(work: Work, model: nn.Module, mask: Mask) -> list[LayerRow]:
