@@ -245,6 +245,17 @@ def bound_forms(
     best = _prove(rows, around, None, final)
     if steps == 0 or not around.quick_lines:
         return best, {}
+    slopes, coeff = optimised(rows, around, steps, rates or Rates())
+    return torch.fmax(best, _prove(rows, around, slopes, final)), coeff
+
+
+def optimised(
+    rows: Rows, around: Around, steps: int, rates: Rates
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """Lower slopes for each of the forms after ``steps`` iterations, and the coefficients behind each ReLU (float32).
+
+    Both by ReLU value, as the forms see it. The slopes prove nothing until ``dual_value`` is asked.
+    """
     quick = {
         v: Lines(*(rows.take(t, v) for t in (a.low, a.up, a.gap))) for v, a in around.quick_lines.items()
     }
@@ -257,14 +268,11 @@ def bound_forms(
     # The walker writes into these lines, which are copies as the forms have owners; CROWN's slopes are in ``start``.
     assert rows.owner is not None
     walker = Walker(around.engine.quick, around.quick_box, rows.to(torch.float32), quick, index)
-    end = ascend(walker, start, steps=steps, rates=rates or Rates(), goal=math.inf)
+    end = ascend(walker, start, steps=steps, rates=rates, goal=math.inf)
     # In places where a neuron is stable its slope is not a parameter.
     theta = torch.lerp(start.theta, end.theta.clamp_(0, 1), start.free)
-    slopes = {v: theta[:, index.columns[v]].reshape(t.low.shape) for v, t in quick.items()}
     assert end.trace is not None
-    coeff = end.trace.coeff
-    del walker, quick, start, end
-    return torch.fmax(best, _prove(rows, around, slopes, final)), coeff
+    return {v: theta[:, index.columns[v]].reshape(t.low.shape) for v, t in quick.items()}, end.trace.coeff
 
 
 def _prove(rows: Rows, around: Around, slopes: dict[int, Tensor] | None, final: bool) -> Tensor:

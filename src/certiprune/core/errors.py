@@ -28,6 +28,10 @@ class LoweringError(ModelError):
     """The bounded network does not compute what the model computes."""
 
 
+class ProofError(CertipruneError):
+    """A stored proof does not hold: it is about another network, or says more than follows."""
+
+
 def hint(word: str, valid: Collection[str], *, cutoff: float = 0.6) -> str:
     """The end of an error about an unknown ``word``: the nearest of ``valid``, or all of them.
 

@@ -158,6 +158,8 @@ def _sum(builder: Builder, known: Liveness, node: Node, keep: Tensor, new: Mappi
         return total
     level, far = [known.level[i][keep].unsqueeze(0) for i in rest], [known.slack[i][keep] for i in rest]
     total_level, total_far = rounded(Add(), level, far)
+    if not bool(total_level.any() or total_far.any()):
+        return total
     shift, slack = _smallest(total_level[0], total_far)
     return builder.scale(total, 1.0, shift, node.name, slack)
 
