@@ -24,8 +24,9 @@ def hold(model: nn.Module, mask: Mask) -> None:
     Guaranteed: at every forward pass they are zero; after every backward pass their ``grad`` is zero (for parameters
     that are frozen now or replaced later, since the first forward pass after that). The state dict's names do not
     change, so that a file of it holds the zeros but not which weights they are: call ``hold`` again with the mask after
-    loading it into a new model. What ``torch.compile``, ``torch.export`` or a tracer records is the model without the hooks, its
-    weights as they are (``settle`` zeroes them), and ``torch.func.functional_call`` uses the tensors that it is given.
+    loading it into a new model. What ``torch.compile``, ``torch.export`` or a tracer records is the model without the
+    hooks, its weights as they are (``settle`` zeroes them); ``torch.func.functional_call`` takes the tensors that it is
+    given.
 
     Args:
         model: any module. A mask that it holds already is replaced.
