@@ -23,6 +23,7 @@ from certiprune.net import lower as _lower
 from certiprune.net.module_out import module
 from certiprune.prune.apply import prune as prune
 from certiprune.prune.hold import mask_of as mask_of
+from certiprune.prune.hold import settle
 
 if TYPE_CHECKING:
     from certiprune.experiment.config import Experiment
@@ -57,7 +58,8 @@ def lower(
     """``module`` as an immutable graph of affine operations and ReLUs, checked against the module on a probe.
 
     Args:
-        module: layers that certiprune knows; it is looked at in evaluation mode and left as it was.
+        module: layers that certiprune knows; it is looked at in evaluation mode and left as it was, but for
+            weights that are not zero although it holds them at zero (``prune.hold``).
         shape: an input's shape without the batch dimension, such as (1, 28, 28).
         mask: weights to take for zero.
         probe: inputs [n, *shape] on which the two are compared; random ones by default.
@@ -66,6 +68,7 @@ def lower(
         ModelError: an operator is not supported, or weights are not finite.
         LoweringError: the two compute different things.
     """
+    settle(module)
     return _lower(module, shape=tuple(shape), mask=mask, probe=probe)
 
 

@@ -256,6 +256,21 @@ def test_a_merged_matrix_needs_its_slack_and_stays_within_it() -> None:
     assert needed > 0
 
 
+def test_the_slack_of_a_merged_matrix_survives_what_is_folded_into_it() -> None:
+    source = Source.of(0)
+    b = Builder((1,))
+    h = b.relu(b.emit(Dense(1 / 3 + 1e-9 * source.uniform(60, 1), None), 0))
+    z = b.emit(Dense(source.uniform(1, 1) * torch.tensor([1.0, -1.0] * 30, dtype=F64), None), h)
+    # One column: it only scales, and the product with the merged matrix is smaller than the two.
+    network = b.finish(b.emit(Dense(source.uniform(61, 1), None), z))
+    small, done, _ = certified.compact(network, domain=(0.5, 1.0))
+    assert (done.on, len(small.nodes)) == (60, 1)
+    x = torch.ones(1, 1, dtype=F64)
+    exact = exact_values(network, fractions(x))[-1]
+    low, high = intervals(small, Box(x, x))[0][-1]
+    assert all(a <= y <= b for a, y, b in zip(fractions(low), exact, fractions(high), strict=True))
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_verdicts_stay_what_they_were(name: str) -> None:
     base = trained(name, pruned=True)

@@ -45,3 +45,13 @@ def test_channels_go_round_by_round_and_come_back_whole_from_another_ladder(tmp_
     units = groups(begin.model).units(begin.mask)["conv2"]
     untouched = dense.model.get_parameter("conv2.weight")[units]
     assert bool(begin.model.get_parameter("conv2.weight")[units].equal(untouched))
+
+
+def test_a_source_of_channels_gives_none_back(tmp_path: Path) -> None:
+    text = SMALL.replace("options: {images: 10}, keep: [0.7, 0.4]", "options: {images: 10}, keep: [0.5]")
+    text = text.replace("method: refill", "method: random").replace("source: imp", "source: nrs, layers: all")
+    pipeline.run(load.parse(text), tmp_path, until="tickets/1/prune")
+    layout = RunLayout(tmp_path)
+    source = checkpoint.load(layout.round("nrs", 1).model).mask
+    tickets = checkpoint.load(layout.round("tickets", 1).initial).mask
+    assert source is not None and tickets is not None and tickets.nested_in(source)

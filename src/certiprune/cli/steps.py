@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from certiprune.core.errors import InputError
 
@@ -75,7 +74,9 @@ def prune(
       certiprune prune model.safetensors --amount 0.5 --out pruned.safetensors
       certiprune prune model.safetensors --amount 0.25 --method taylor --images train.npz --out pruned.safetensors
     """
-    _same(model, out)
+    from certiprune.net.checkpoint import file_of
+
+    _same(file_of(model), file_of(out))
     found = _checkpoint(model)
     from certiprune import api
     from certiprune.cli import images as files
@@ -89,7 +90,7 @@ def prune(
         data=None if given is None else (given.x, given.y),
         mask=found.mask,
         **settings,  # type: ignore[arg-type]
-        **_options(option or []),
+        **_options(method, option or []),
     )
     mask = api.mask_of(pruned)
     note = {**found.note, "pruned": settings | {"options": option or []}}
@@ -100,15 +101,30 @@ def prune(
     print(f"{left} of {total} weights are left: {file}")  # noqa: T201
 
 
-def _options(given: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` pairs; values are numbers, true or false, or text."""
+def _options(method: str, given: list[str]) -> dict[str, Any]:
+    """The options of ``method`` from ``NAME=VALUE`` pairs; values are numbers, true or false, or text."""
+    from certiprune.prune import scores
+
     options: dict[str, Any] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise InputError(f"--option {pair}: write NAME=VALUE, such as batches=20")
-        options[name] = yaml.safe_load(value)
+        options[name] = _value(value)
+    # What the method does not know must not be taken for something else that ``prune`` is told.
+    scores.build(method, **options)
     return options
+
+
+def _value(text: str) -> bool | float | int | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def export(

@@ -100,11 +100,19 @@ class Ladder(Section):
         if self.source not in before:
             known = f"choose one of {', '.join(before)}" if before else "there is none"
             raise ValueError(f"ladder {self.name}: no ladder before it is called {self.source}; {known}")
-        if len(before[self.source].keep) != len(self.keep):
-            count = len(before[self.source].keep)
+        source = before[self.source]
+        if len(source.keep) != len(self.keep):
             raise ValueError(
-                f"ladder {self.name} has {len(self.keep)} rounds and its source {self.source} {count}"
+                f"ladder {self.name} has {len(self.keep)} rounds and its source {self.source} {len(source.keep)}"
             )
+        if (source.granularity, source.layers) != (self.granularity, self.layers):
+            return
+        for number, (least, most) in enumerate(zip(self.keep, source.keep, strict=True), start=1):
+            if least > most:
+                raise ValueError(
+                    f"round {number} of ladder {self.name} keeps {least}, more than the {most} that its source "
+                    f"{self.source} has left"
+                )
 
     def plan(self, plan: Plan) -> Plan:
         """How a round trains, where the dense network trains by ``plan``.

@@ -110,9 +110,10 @@ def _put_on(key: str, below: Any, above: Any) -> Any:
 def _joined(below: list[Any], above: list[Any]) -> list[Any]:
     """Two lists of named things, in order: those of the same name are put together setting by setting."""
     found = list(below)
-    places = {item.get("name"): place for place, item in enumerate(below) if isinstance(item, dict)}
+    places = {item["name"]: place for place, item in enumerate(below) if _named(item)}
     for item in above:
-        place = places.get(item.get("name")) if isinstance(item, dict) else None
+        # Each once: what the upper list names twice is left for the validation to refuse.
+        place = places.pop(item["name"], None) if _named(item) else None
         if place is None:
             found.append(item)
             continue
@@ -120,6 +121,10 @@ def _joined(below: list[Any], above: list[Any]) -> list[Any]:
         other = {"keep"} if "rate" in item else {"rate", "rounds"} if "keep" in item else set()
         found[place] = {key: value for key, value in found[place].items() if key not in other} | item
     return found
+
+
+def _named(item: Any) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("name"), str)
 
 
 _WHOLE = ("loss", "options")

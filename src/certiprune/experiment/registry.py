@@ -38,10 +38,13 @@ def fill_in(experiment: Experiment, name: str) -> Experiment:
     for number, ladder in enumerate(experiment.ladders):
         place = f"{name}: ladders[{number}]"
         options = _options(scores.build, ladder.method, ladder.options, place)
-        if ladder.granularity == "weights" and scores.build(ladder.method).of_units:
+        method = scores.build(ladder.method, **options)
+        if ladder.granularity == "weights" and method.of_units:
             raise ConfigError(
                 f"{place}: {ladder.method} ranks channels and neurons; set granularity: channels"
             )
+        if ladder.granularity == "channels" and method.of_weights:
+            raise ConfigError(f"{place}: {ladder.method} ranks weights only; set granularity: weights")
         ladders.append(ladder.model_copy(update={"options": options}))
     return experiment.model_copy(update={"train": train, "ladders": tuple(ladders)})
 

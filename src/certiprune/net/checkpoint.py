@@ -50,7 +50,7 @@ def save(
             zero.
         InputError: the note cannot be written as JSON, or the file cannot be written.
     """
-    file = _file(path)
+    file = file_of(path)
     tensors = model.state_dict()
     _fit(build(spec), tensors, str(file))
     _check(tensors, mask or Mask(), str(file))
@@ -68,7 +68,7 @@ def load(path: str | Path) -> Checkpoint:
         ModelError: the file is missing, damaged, of another version or not a checkpoint, its tensors are not
             those of its model, a number is not finite, or a pruned weight is not zero.
     """
-    file = _file(path)
+    file = file_of(path)
     tensors, header = read_tensors(file, kind=_KIND, version=_VERSION)
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     try:
@@ -86,7 +86,8 @@ def load(path: str | Path) -> Checkpoint:
     return Checkpoint(model.eval(), spec, mask, note)
 
 
-def _file(path: str | Path) -> Path:
+def file_of(path: str | Path) -> Path:
+    """The file that ``save`` writes and ``load`` reads for ``path``, a file or a folder."""
     path = Path(path)
     return path if path.suffix == ".safetensors" else path / FILE
 

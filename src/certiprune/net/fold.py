@@ -55,10 +55,16 @@ def compose(first: Affine, second: Affine, shape: Shape) -> Affine | None:
 def through(second: Affine, first: Affine, shape: Shape) -> tuple[Tensor | None, Tensor | None]:
     """The offset of ``second(first(x))`` and its slack, where ``first(x)`` has ``shape``."""
     offset, slack = first.offset(), first.slack
-    if offset is None:
-        return second.offset(), second.slack
+    if offset is not None:
+        return _moved(second, offset, torch.zeros_like(offset) if slack is None else slack, shape)
     if slack is None:
-        slack = torch.zeros_like(offset)
+        return second.offset(), second.slack
+    # A merged matrix (``prune.certified``) can have a slack and no offset; no zeros are written down for it.
+    return second.offset(), _moved(second, torch.zeros_like(slack), slack, shape)[1]
+
+
+def _moved(second: Affine, offset: Tensor, slack: Tensor, shape: Shape) -> tuple[Tensor, Tensor | None]:
+    """``moved`` for constants that broadcast to ``shape``."""
     if isinstance(second, Scale):
         return moved(second, offset, slack)
     new, far = moved(second, *(t.expand(shape).unsqueeze(0) for t in (offset, slack)))

@@ -74,8 +74,10 @@ def prune(
         InputError: an argument is wrong, the method needs data and there is none, or the model has nothing to prune.
         ModelError: the model has weights that are not finite, or it is to be traced and cannot be.
     """
-    if not 0.0 <= amount < 1.0:
-        raise InputError(f"the amount {amount} must be at least 0 and below 1: it is the fraction to remove")
+    if not (isinstance(amount, int | float) and 0.0 <= amount < 1.0):
+        raise InputError(
+            f"the amount {amount!r} must be at least 0 and below 1: it is the fraction to remove"
+        )
     scorer = _scorer(method, options)
     calibration = _calibration(model, scorer, data, loss, eps, batch_size)
     mask = mask_of(model) if mask is None else mask
@@ -85,12 +87,15 @@ def prune(
     if granularity is None:
         granularity = "channels" if scorer.of_units else "weights"
     left = remaining(before, mask, granularity=granularity, layers=layers).kept
+    keep = left - round(amount * left)
+    if left and not keep:
+        raise InputError(f"the amount {amount} leaves none of {left} {granularity}; choose a smaller one")
     selection = rank_and_select(
         before,
         mask,
         scorer,
         calibration,
-        keep=left - round(amount * left),
+        keep=keep,
         granularity=granularity,
         layers=layers,
         scope=scope,
@@ -105,6 +110,8 @@ def prune(
 def _scorer(method: str | AbstractScorer, options: dict[str, Any]) -> AbstractScorer:
     if isinstance(method, str):
         return scores.build(method, **options)
+    if not isinstance(method, AbstractScorer):
+        raise InputError(f"the method must be a name or a scorer, not {method!r}")
     if options:
         raise InputError(f"the scorer {method.name} has its options already: leave out {', '.join(options)}")
     return method
@@ -153,12 +160,19 @@ def _check(model: nn.Module, split: Split, *, bounded: bool) -> None:
         )
     parameter = next((p for p in model.parameters()), torch.empty(0))
     one = split.images[:1].to(parameter.device, parameter.dtype)
+    shape = tuple(split.shape)
     try:
         with torch.no_grad(), evaluating(model):
-            classes = model(one).shape[-1]
-    except (RuntimeError, ValueError) as error:
-        shape = tuple(split.shape)
-        raise InputError(f"the model cannot be run on images of shape {shape}: {error}") from error
+            outputs = model(one)
+    except Exception as error:  # whatever the user's forward raises
+        why = str(error).split("\n")[0]
+        raise InputError(f"the model cannot be run on images of shape {shape}: {why}") from error
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != 1:
+        what = f"a tensor {list(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise InputError(
+            f"the model must make one score for each class of an image, [1, classes], not {what}"
+        )
+    classes = outputs.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:
         raise InputError(f"labels lie between {low} and {high}, and the model has {classes} classes")

@@ -1,8 +1,8 @@
 """Pruned weights that stay zero, whoever trains the model, without another kind of layer or another state dict.
 
 Each layer with pruned weights carries a forward hook that knows which. Before the layer runs it sets them to zero, and
-from the first time on their gradients are zero too, so that an optimiser's step (momentum, weight decay) leaves zeros
-as they are. The hook is part of the module: it goes along when the module is copied, pickled or moved.
+their gradients are zero too, so that an optimiser's step (momentum, weight decay) leaves zeros as they are. The hook is
+part of the module: it goes along when the module is copied, pickled or moved.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from certiprune.prune.scores.base import masked_parameters
 def hold(model: nn.Module, mask: Mask) -> None:
     """Set the weights that ``mask`` prunes to zero, in place, and keep them there from now on.
 
-    Guaranteed: at every forward pass they are zero; after every backward pass since the first forward pass their
-    ``grad`` is zero. The state dict's names do not change, so that a file of it holds the zeros but not which weights
-    they are: call ``hold`` again with the mask after loading it into a new model. What ``torch.compile``,
-    ``torch.export`` or a tracer records is the model without the hooks, its weights as they are.
+    Guaranteed: at every forward pass they are zero; after every backward pass their ``grad`` is zero (for parameters
+    that are frozen now or replaced later, since the first forward pass after that). The state dict's names do not
+    change, so that a file of it holds the zeros but not which weights they are: call ``hold`` again with the mask after
+    loading it into a new model. What ``torch.compile``, ``torch.export`` or a tracer records is the model without the
+    hooks, its weights as they are (``settle`` zeroes them); ``torch.func.functional_call`` takes the tensors that it is
+    given.
 
     Args:
         model: any module. A mask that it holds already is replaced.
@@ -66,6 +68,12 @@ def release(model: nn.Module) -> None:
         holder.free()
 
 
+def settle(model: nn.Module) -> None:
+    """Set to zero what ``model`` holds, as its next forward pass will: weights may have been loaded since the last."""
+    for _, module, holder in _holders(model):
+        holder.guard(module)
+
+
 def _holders(model: nn.Module) -> Iterator[tuple[str, nn.Module, _Holder]]:
     for name, module in model.named_modules():
         for hook in module._forward_pre_hooks.values():
@@ -94,10 +102,14 @@ class _Holder:
             parameter.data.masked_fill_(self._pruned(name, parameter), 0.0)
             known = self._guards.get(name)
             if parameter.requires_grad and (known is None or known[0]() is not parameter):
-                handle = parameter.register_post_accumulate_grad_hook(
-                    lambda p, name=name: self._silence(name, p)
-                )
-                self._guards[name] = (ref(parameter), handle)
+                self._watch(name, parameter)
+
+    def _watch(self, name: str, parameter: nn.Parameter) -> None:
+        """From now on zero the gradients of what is pruned, and no more those of an earlier parameter."""
+        if name in self._guards:
+            self._guards[name][1].remove()
+        handle = parameter.register_post_accumulate_grad_hook(lambda p, name=name: self._silence(name, p))
+        self._guards[name] = (ref(parameter), handle)
 
     def free(self) -> None:
         """Let the gradients go."""
@@ -115,5 +127,14 @@ class _Holder:
         return ~self.keeps[name]
 
     def __getstate__(self) -> dict[str, Any]:
-        # The guards belong to the parameters of one module; a copy's are set at its first forward pass.
-        return {"keeps": self.keeps, "_guards": {}}
+        # Hooks on tensors are not copied. With its parameters a copy has its own from the start, as it must where no
+        # layer's hook will run, because ``torch.compile`` runs the layers.
+        watched = {
+            name: parameter for name, (at, _) in self._guards.items() if (parameter := at()) is not None
+        }
+        return {"keeps": self.keeps, "watched": watched}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.keeps, self._guards = state["keeps"], {}
+        for name, parameter in state["watched"].items():
+            self._watch(name, parameter)

@@ -14,7 +14,6 @@ from certiprune.report.summary import Round, Summary
 from certiprune.store.rows import LayerRow, OutcomeRow
 from certiprune.verify.outcome import Verdict
 
-# The measured proportions of a round, each written as a value and the two ends of its interval.
 _SIZES = (
     "parameters",
     "multiply_adds",
@@ -24,6 +23,7 @@ _SIZES = (
     "compact_file_bytes",
     "compact_relus",
 )
+# The measured proportions of a round, each written as a value and the two ends of its interval.
 _MEASURES = ("standard", "pgd", "certified", "upper", "ibp", "crown")
 
 

@@ -45,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, digits: data.Dataset) -> Pat
     """The checkpoint of an untrained network for the digits."""
     spec = zoo.ModelSpec("mlp", digits.shape, digits.classes, digits.mean, digits.std, width=0.1)
     return checkpoint.save(
-        tmp_path_factory.mktemp("model") / "m.safetensors", zoo.build(spec), spec, mask=None, note={}
+        tmp_path_factory.mktemp("model") / "model.safetensors", zoo.build(spec), spec, mask=None, note={}
     )
 
 

@@ -106,6 +106,19 @@ def test_prune_keeps_what_it_says(certiprune: Callable[..., Any], model: Path, t
     assert said.out.startswith(f"{first.kept} of {first.total} weights are left")
 
 
+def test_options_of_a_method_are_numbers_in_any_spelling(
+    certiprune: Callable[..., Any], model: Path, images: Path, tmp_path: Path
+) -> None:
+    files = []
+    for rate in ("0.1", "1e-1", ".1"):
+        files.append(tmp_path / f"{rate}.safetensors")
+        wanted = ("--method", "hydra", "--option", "epochs=1", "--option", f"learning_rate={rate}")
+        said = certiprune("prune", model, "--amount", "0.5", "--images", images, *wanted, "--out", files[-1])
+        assert said.status == 0, said.err
+    first, *others = (checkpoint.load(file).mask for file in files)
+    assert all(torch.equal(mask[name], first[name]) for mask in others for name in first)
+
+
 def test_export_computes_what_the_checkpoint_does(
     certiprune: Callable[..., Any], model: Path, images: Path, tmp_path: Path
 ) -> None:

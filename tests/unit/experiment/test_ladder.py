@@ -57,6 +57,10 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, Any], message: str) 
         ([{"name": "b", "source": "a"}, {"name": "a"}], "no ladder before it is called a; there is none"),
         ([{"name": "a"}, {"name": "b", "source": "c"}], "is called c; choose one of a"),
         ([{"name": "a", "keep": [0.5]}, {"name": "b", "source": "a"}], "has 2 rounds and its source a 1"),
+        (
+            [{"name": "a"}, {"name": "b", "source": "a", "keep": [0.5, 0.3]}],
+            "round 2 of ladder b keeps 0.3, more than the 0.2 that its source a has left",
+        ),
     ],
 )
 def test_a_source_is_an_earlier_ladder_with_as_many_rounds(
@@ -65,6 +69,21 @@ def test_a_source_is_an_earlier_ladder_with_as_many_rounds(
     given = [{"method": "magnitude", "keep": [0.5, 0.2]} | settings for settings in ladders]
     with pytest.raises(ValidationError, match=message):
         Experiment.model_validate({"ladders": given})
+
+
+def test_what_a_source_counts_otherwise_may_be_more() -> None:
+    source = {"name": "a", "method": "magnitude", "keep": [0.5, 0.2]}
+    for other in ({"granularity": "channels"}, {"layers": "all"}):
+        given = [source, source | other | {"name": "b", "source": "a", "keep": [0.8, 0.3]}]
+        Experiment.model_validate({"ladders": given})
+
+
+def test_a_method_and_what_it_can_rank_go_together() -> None:
+    text = "ladders: [{name: a, method: %s, granularity: %s, keep: [0.5]}]"
+    for method, wrong, right in (("hydra", "channels", "weights"), ("slim", "weights", "channels")):
+        with pytest.raises(ConfigError, match=rf"ladders\[0\]: {method} ranks .* set granularity: {right}"):
+            load.parse(text % (method, wrong))
+        load.parse(text % (method, right))
 
 
 def test_finetuning_goes_on_at_the_last_rate_and_the_final_eps() -> None:

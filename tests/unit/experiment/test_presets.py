@@ -92,6 +92,14 @@ def test_later_bases_go_over_earlier_ones() -> None:
         ),
         ("base: [demo, certifed]", "did you mean certified?"),
         ("base: {demo: 1}", "base: there is no preset None; name presets, such as demo"),
+        (
+            "base: demo\nladders: [{name: {a: 1}}]",
+            "x.yaml, line 2: ladders[2].name: input should be a valid string",
+        ),
+        (
+            "base: demo\nladders: [{name: random, keep: [0.5]}, {name: random, method: snip, keep: [0.1]}]",
+            "two ladders are called random",
+        ),
         ("base: [3]", "there is no preset 3; name presets"),
         (
             "base: demo\ntrain: {epohcs: 3}",

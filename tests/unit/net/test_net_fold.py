@@ -135,3 +135,28 @@ def test_folding_keeps_any_order_of_scales_and_reshapes(order):
     network = chain(*(parts[k] for k in order), Relu(), shape=(6,))
     x = draw(3, 6)
     torch.testing.assert_close(fold(network, network.output)(x), network(x), rtol=1e-12, atol=1e-12)
+
+
+BARE: dict[str, tuple[Affine, Affine, tuple[int, ...]]] = {
+    "dense, one that picks": (Dense(draw(4, 6), None, draw(4).abs()), Dense(PICKS, None), (6,)),
+    "dense, one that picks and shifts": (Dense(draw(4, 6), None, draw(4).abs()), Dense(PICKS, draw(3)), (6,)),
+    "dense, scale": (Dense(draw(4, 6), None, draw(4).abs()), Scale(draw(4), None), (6,)),
+    "scale, dense": (Scale(draw(6), None, draw(6).abs()), Dense(draw(4, 6), draw(4)), (6,)),
+    "scale, scale": (Scale(draw(6), None, draw(6).abs()), Scale(draw(6), None), (6,)),
+    "convolution, scale": (
+        Conv(draw(4, 3, 2, 2), None, slack=draw(4, 1, 1).abs()),
+        Scale(draw(4, 1, 1), None),
+        IMAGE,
+    ),
+    "scale, convolution": (Scale(draw(3, 1, 1), None, draw(3, 1, 1).abs()), PADDED, IMAGE),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_slack_without_an_offset_goes_on_into_the_composition(name):
+    first, second, shape = BARE[name]
+    one = compose(first, second, shape)
+    assert one is not None and one.slack is not None
+    assert (one.offset() is None) == (second.offset() is None)
+    far = second.absolute().linear(first.slack.expand(first.shape(shape)).unsqueeze(0))[0]
+    assert bool((one.slack.expand(far.shape) >= far).all())

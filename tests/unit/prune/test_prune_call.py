@@ -177,7 +177,9 @@ def test_registering_a_name_of_the_library_is_refused():
             "before normalisation",
         ),
         ({"amount": 1.0}, "below 1: it is the fraction to remove"),
-        ({"amount": 0.999}, "cannot keep"),
+        ({"amount": 0.9999}, "leaves none of 486 weights; choose a smaller one"),
+        ({"amount": "0.5"}, "the amount '0.5' must be"),
+        ({"method": None}, "a name or a scorer, not None"),
         ({"method": "snipp"}, "did you mean 'snip'"),
         ({"loss": "crown"}, "crown_ibp"),
         ({"eps": 2}, "eps"),
@@ -196,3 +198,41 @@ def test_what_is_wrong_is_said(model, data, change, message):
 
 def test_normalised_images_will_do_where_nothing_is_bounded(model, data):
     assert certiprune.prune(model, "taylor", 0.5, (data[0] * 4 - 2, data[1])) is not model
+
+
+class Making(nn.Module):
+    """A model with weights that makes of images whatever ``make`` says."""
+
+    def __init__(self, make: Any) -> None:
+        super().__init__()
+        self.layer, self.make = nn.Conv2d(1, 3, 8), make
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.make(self.layer(x))
+
+
+def refuse(x: torch.Tensor) -> Any:
+    raise KeyError("nothing\nhere")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x: (x.flatten(1), x), "not tuple$"),
+        (lambda x: {"scores": x.flatten(1)}, "not dict$"),
+        (lambda x: x, r"not a tensor \[1, 3, 1, 1\]$"),
+        (refuse, r"cannot be run on images of shape \(1, 8, 8\): "),
+    ],
+)
+def test_a_model_that_is_no_classifier_is_named(data, make, message):
+    with pytest.raises(InputError, match=message) as found:
+        certiprune.prune(Making(make), "snip", 0.5, data)
+    assert len(str(found.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("method", scores.names())
+def test_the_precision_is_the_models_own(model, data, method):
+    options = QUICK.get(method, {}) | ({"images": 8} if method == "rs" else {})
+    pruned = certiprune.prune(model.double(), method, 0.5, data, **options)
+    assert certiprune.mask_of(pruned).kept > 0
+    assert all(parameter.dtype == torch.float64 for parameter in pruned.parameters())

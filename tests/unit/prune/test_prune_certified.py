@@ -186,6 +186,9 @@ def test_a_proof_says_what_holds_on_its_domain_only() -> None:
     [
         ((1.0, 0.0), "lower end above"),
         ((0.0, float("inf")), "finite box"),
+        ((0.0,), "a box or two numbers"),
+        ((0.0, 0.5, 1.0), "a box or two numbers"),
+        (None, "a box or two numbers, not None"),
         ((0.0, float("nan")), "not a number"),
         (Box(torch.zeros(2, 3), torch.ones(2, 3)), "one finite box"),
         (Box(torch.zeros(1, 4), torch.ones(1, 4)), "one finite box"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import certiprune
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.prune.hold import hold, mask_of, release
@@ -173,3 +174,55 @@ def test_export_and_tracing_see_the_model_without_hooks(model, mask):
         traced = torch.jit.trace(model, x)
     for other in (exported, traced):
         assert torch.allclose(other(x), model(x), atol=1e-6)
+
+
+def test_a_copy_needs_no_pass_of_its_own_before_it_is_compiled(model, mask):
+    hold(model, mask)
+    for copy in copies(model).values():
+        compiled = torch.compile(copy, backend="eager")
+        optimizer = OPTIMIZERS["adam"](copy.parameters())
+        for _ in range(2):
+            optimizer.zero_grad()
+            compiled(torch.rand(8, 1, 6, 6)).square().sum().backward()
+            optimizer.step()
+        assert zeros_hold(copy, mask)
+
+
+def test_a_parameter_that_was_replaced_has_all_of_its_gradient(model, mask):
+    hold(model, mask)
+    old = model[0].weight
+    model[0].weight = nn.Parameter(old.detach().clone())
+    model(torch.rand(2, 1, 6, 6))
+    old.sum().backward()
+    assert old.grad is not None and bool((old.grad == 1).all())
+
+
+def load(model: nn.Module, before: nn.Module) -> None:
+    model.load_state_dict(before.state_dict())
+
+
+def go_on(model: nn.Module, before: nn.Module) -> None:
+    """Train with the momentum of the dense model."""
+    dense, pruned = (torch.optim.SGD(m.parameters(), 0.1, momentum=0.9) for m in (before, model))
+    steps(before, dense, 2)
+    pruned.load_state_dict(dense.state_dict())
+    steps(model, pruned, 1)
+
+
+@pytest.mark.parametrize("change", [load, go_on])
+def test_what_looks_at_the_weights_sees_the_pruned_ones(model, mask, change):
+    held = deepcopy(model)
+    hold(held, mask)
+    x, y, shape = torch.rand(2, 1, 6, 6), torch.tensor([0, 1]), (1, 6, 6)
+    looks = (
+        lambda: certiprune.lower(held, shape=shape)(x.double()),
+        lambda: certiprune.compact(held, shape=shape)[0](x),
+        lambda: certiprune.verify(held, x, y, eps=0.001),
+    )
+    for look in looks:
+        change(held, model)
+        assert not zeros_hold(held, mask)
+        seen = look()
+        assert zeros_hold(held, mask)
+        if isinstance(seen, torch.Tensor):
+            torch.testing.assert_close(seen.float(), deepcopy(held).eval()(x), rtol=1e-4, atol=1e-5)

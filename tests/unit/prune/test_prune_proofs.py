@@ -103,6 +103,7 @@ CHANGES: dict[str, tuple[Callable[[Network, Proof], Proof], str]] = {
     "a neuron below 0": (lambda n, p: changed(p, neuron=torch.tensor([-1])), "neurons that there are not"),
     "neurons that are no whole numbers": (lambda n, p: changed(p, neuron=torch.tensor([0.0])), "one number"),
     "an end too many": (lambda n, p: changed(p, upper=torch.tensor([True, True])), "one end"),
+    "ends that are numbers": (lambda n, p: changed(p, upper=torch.tensor([1])), "one end"),
     "nothing in a form": (
         lambda n, p: changed(p, neuron=torch.tensor([]).long(), upper=torch.tensor([]).bool(), slopes={}),
         "one number",
@@ -137,6 +138,23 @@ def test_a_changed_proof_fails(name: str) -> None:
     assert forms_of(proof)[1].slopes
     with pytest.raises(ProofError, match=message):
         certified.check(change(network, proof), network)
+
+
+def test_ends_that_are_numbers_prove_nothing() -> None:
+    # As places in the batch they would give one neuron's bound to the other.
+    network = planted(2)
+    (relu,) = network.relus
+    off, on = 0, 1
+    bounds = [torch.full((1, 6), end, dtype=F64) for end in (-99.0, 99.0)]
+    bounds[1][0, on] = 0.0
+    forms = Forms(torch.tensor([off, on]), torch.tensor([1, 0]))
+    proof = replace(
+        certified.prove(network),
+        bounds=PreActivation(*({relu: t} for t in bounds)),
+        forms={relu: (forms,)},
+    )
+    with pytest.raises(ProofError, match="one end"):
+        certified.check(proof, network)
 
 
 def test_the_smallest_change_of_the_network_is_another_network() -> None:

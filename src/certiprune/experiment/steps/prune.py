@@ -31,11 +31,12 @@ def run(session: Session, work: Work) -> Result:
     """
     ladder = work.ladder
     assert ladder is not None  # the dense network has no such stage
-    model, mask = trained(session, work.before(session.experiment))
+    before = work.before(session.experiment)
+    model, mask = trained(session, before)
     start = _weights(session, work)
     if ladder.scored == "rewound":
         rewind_(model, start, mask or Mask())
-    if ladder.source is not None and ladder.granularity == "channels":
+    if before.ladder and (before.ladder.granularity, ladder.granularity) == ("weights", "channels"):
         # What weight pruning has emptied ranks last by its zeros, and still counts as a channel.
         mask = None
     total = remaining(model, mask, granularity=ladder.granularity, layers=ladder.layers).total

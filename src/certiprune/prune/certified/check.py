@@ -89,7 +89,7 @@ def _sensible(forms: Forms, network: Network, relu: int, before: PreActivation) 
     m = len(forms)
     if (
         not m
-        or forms.neuron.dtype != torch.int64
+        or (forms.neuron.dtype, forms.upper.dtype) != (torch.int64, torch.bool)
         or any(t.shape != (m,) for t in (forms.neuron, forms.upper))
     ):
         raise ProofError(f"{where}: a form needs one number of a neuron and one end")

@@ -66,7 +66,10 @@ def box_of(domain: Domain, shape: Shape) -> Box:
     if isinstance(domain, Box):
         box = domain.to("cpu", torch.float64)
     else:
-        low, high = (torch.full((1, *shape), float(end), dtype=torch.float64) for end in domain)
+        try:
+            low, high = (torch.full((1, *shape), float(end), dtype=torch.float64) for end in domain)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the domain must be a box or two numbers, not {domain!r}") from error
         box = Box(low, high)
     if box.lower.shape != (1, *shape) or not bool((box.lower.isfinite() & box.upper.isfinite()).all()):
         raise InputError(f"the domain must be one finite box of shape {[1, *shape]}")

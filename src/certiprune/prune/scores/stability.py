@@ -107,7 +107,8 @@ class AbstractStability(AbstractScorer):
         live, idle = Live(model, data.split.shape), torch.Generator()
         seen: dict[str, list[_Seen]] = {name: [] for name, group in groups.items() if group.relus}
         with evaluating(model):
-            for batch in _first(data, self.images, generator):
+            precision = next(model.parameters()).dtype
+            for batch in _first(data, self.images, precision, generator):
                 scene = Scene(live, batch, data.eps, data.eps, idle)
                 bounds, at = self._bounded(scene), places(scene.network)
                 for name, parts in seen.items():
@@ -184,9 +185,11 @@ def _log_mean(logs: Tensor, dim: int) -> Tensor:
     return logs.logsumexp(dim) - math.log(logs.shape[dim])
 
 
-def _first(data: Calibration, images: int, generator: torch.Generator) -> Iterator[Batch]:
-    """The first ``images`` of a random order, some at a time."""
+def _first(
+    data: Calibration, images: int, precision: torch.dtype, generator: torch.Generator
+) -> Iterator[Batch]:
+    """The first ``images`` of a random order, some at a time, in the model's ``precision``."""
     order = torch.randperm(len(data.split), generator=generator, device=generator.device)
     for index in order[:images].to(data.split.images.device).split(_TOGETHER):
         part = data.split[index]
-        yield Batch(part.images, part.labels)
+        yield Batch(part.images.to(precision), part.labels)
