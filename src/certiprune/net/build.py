@@ -30,7 +30,7 @@ class Builder:
     def __post_init__(self) -> None:
         self.shapes.append(tuple(self.input_shape))
 
-    def emit(self, op: Op, *inputs: int, name: str = "") -> int:
+    def emit(self, op: Op, *inputs: int, name: str = "", folded: int = 0) -> int:
         """Add an operation.
 
         Raises:
@@ -46,7 +46,7 @@ class Builder:
             raise ModelError(f"{name}: {type(op).__name__} does not fit {self.shapes[inputs[0]]}") from error
         if any(s < 1 for s in shape):
             raise ModelError(f"{name}: {type(op).__name__} leaves nothing of {self.shapes[inputs[0]]}")
-        self.nodes.append(Node(op, inputs, name))
+        self.nodes.append(Node(op, inputs, name, folded))
         self.shapes.append(shape)
         return len(self.nodes)
 
@@ -194,7 +194,7 @@ def _append(builder: Builder, node: Node, inputs: tuple[int, ...], *, alone: boo
     x = inputs[0]
     last = builder.nodes[x - 1] if x and x == len(builder.nodes) else None
     if not (alone and last and isinstance(node.op, Affine) and isinstance(last.op, Affine)):
-        return builder.emit(node.op, *inputs, name=node.name)
+        return builder.emit(node.op, *inputs, name=node.name, folded=node.folded)
     source = last.inputs[0]
     if isinstance(last.op, Scale) and isinstance(node.op, Reshape):
         # A scale commutes with a reshape; behind it, it can melt into the matrix that follows. The reshape is not
@@ -206,14 +206,19 @@ def _append(builder: Builder, node: Node, inputs: tuple[int, ...], *, alone: boo
         ]
         _drop(builder)
         y = builder.emit(node.op, source, name=node.name)
-        return builder.emit(Scale(*flat), y, name=last.name)  # type: ignore[arg-type]
-    one = compose(last.op, node.op, builder.shapes[source])
+        return builder.emit(Scale(*flat), y, name=last.name, folded=last.folded)  # type: ignore[arg-type]
+    folded = last.folded + node.folded + 1
+    one = compose(last.op, node.op, builder.shapes[source]) if folded <= _MOST_FOLDED else None
     if one is None:
-        return builder.emit(node.op, *inputs, name=node.name)
+        return builder.emit(node.op, *inputs, name=node.name, folded=node.folded)
     _drop(builder)
     # A layer with weights is what people know; what was folded into it is not.
     names = (node.name, last.name) if isinstance(node.op, Conv | Dense) else (last.name, node.name)
-    return builder.emit(one, source, name=names[0] or names[1])
+    return builder.emit(one, source, name=names[0] or names[1], folded=folded)
+
+
+# Each composition rounds a weight once more; ``bounds.interval.gamma`` allows for eight roundings besides its sums.
+_MOST_FOLDED = 6
 
 
 def _drop(builder: Builder) -> None:

@@ -147,7 +147,9 @@ def _emit(builder: Builder, network: Network, known: Liveness, value: int, new: 
         return _sum(builder, known, node, keep, new)
     if isinstance(op, Conv | Dense):
         op = _with_bias(op, known, value, x, shapes[value])
-    return builder.emit(restrict(op, known.keep[x], keep, shapes[value]), new[x], name=node.name)
+    return builder.emit(
+        restrict(op, known.keep[x], keep, shapes[value]), new[x], name=node.name, folded=node.folded
+    )
 
 
 def _sum(builder: Builder, known: Liveness, node: Node, keep: Tensor, new: Mapping[int, int]) -> int:

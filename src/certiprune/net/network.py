@@ -16,11 +16,17 @@ from certiprune.net.ops import Add, Affine, Op, Relu, Shape
 
 @dataclass(frozen=True)
 class Node:
-    """One value of the graph: an operation, the values that it reads, and a name for people."""
+    """One value of the graph: an operation, the values that it reads, and a name for people.
+
+    Attributes:
+        folded: how many other operations were composed into this one. Each may have rounded every weight once, and no
+            more than ``net.build`` allows are within what bounds count as rounding.
+    """
 
     op: Op
     inputs: tuple[int, ...]
     name: str = ""
+    folded: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,8 +120,7 @@ class Network:
         """The same network in another precision or on another device."""
         where = self.device if device is None else device
         nodes = tuple(
-            Node(n.op.to(dtype, where) if isinstance(n.op, Affine) else n.op, n.inputs, n.name)
-            for n in self.nodes
+            replace(n, op=n.op.to(dtype, where)) if isinstance(n.op, Affine) else n for n in self.nodes
         )
         return Network(nodes, self.input_shape)
 

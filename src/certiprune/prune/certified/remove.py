@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -132,7 +132,7 @@ def _masked(network: Network, off: Mapping[int, Tensor]) -> tuple[Network, dict[
     nodes: list[Node] = []
     new, relus = {0: 0}, {}
     for value, node in enumerate(network.nodes, start=1):
-        nodes.append(Node(node.op, tuple(new[i] for i in node.inputs), node.name))
+        nodes.append(replace(node, inputs=tuple(new[i] for i in node.inputs)))
         new[value] = len(nodes)
         if isinstance(node.op, Relu):
             relus[value] = len(nodes)

@@ -29,7 +29,11 @@ def without(network: Network, values: set[int]) -> Network:
     new = {0: 0}
     for value, node in enumerate(network.nodes, start=1):
         inputs = tuple(new[i] for i in node.inputs)
-        new[value] = inputs[0] if value in values else builder.emit(node.op, *inputs, name=node.name)
+        new[value] = (
+            inputs[0]
+            if value in values
+            else builder.emit(node.op, *inputs, name=node.name, folded=node.folded)
+        )
     return fold(Network(tuple(builder.nodes), network.input_shape), new[network.output])
 
 
@@ -158,7 +162,7 @@ class _Branches:
                 self.new[value] = self._read(value)
             else:
                 inputs = (self.new[i] for i in node.inputs)
-                self.new[value] = self.builder.emit(node.op, *inputs, name=node.name)
+                self.new[value] = self.builder.emit(node.op, *inputs, name=node.name, folded=node.folded)
         return fold(Network(tuple(self.builder.nodes), network.input_shape), self.new[network.output])
 
     def _row(self, value: int, k: int) -> _Part:
@@ -169,7 +173,7 @@ class _Branches:
         else:
             source, inputs = keep, [self.parts[i][k].number for i in node.inputs]
         op = restrict(node.op, source, keep, network.shapes[value])
-        return _Part(self.builder.emit(op, *inputs, name=node.name), keep, on)
+        return _Part(self.builder.emit(op, *inputs, name=node.name, folded=node.folded), keep, on)
 
     def _flat(self, part: _Part, shape: Shape, name: str) -> _Part:
         units = part.units.reshape(-1, *(1,) * (len(shape) - 1)).expand(shape).flatten()
@@ -185,7 +189,7 @@ class _Branches:
             last = part is self.parts[x][-1] and value not in self.matrices
             whole = op if last else replace(op, bias=None, slack=None)
             own = restrict(whole, part.units, _all(network.shapes[value]), network.shapes[value])
-            terms.append(self.builder.emit(own, part.number, name=node.name))
+            terms.append(self.builder.emit(own, part.number, name=node.name, folded=node.folded))
         if value in self.matrices:
             source = network.node(network.node(x).inputs[0]).inputs[0]
             terms.append(self.builder.emit(self.matrices[value], self.new[source], name=node.name))
