@@ -73,7 +73,9 @@ def test_without_a_difference_the_statistic_is_mcnemars() -> None:
     assert score(Paired(100, 0, 0), 0.0) == 0.0
 
 
-@pytest.mark.parametrize(("images", "margin", "discordant"), [(60, 0.05, 0.1), (60, 0.05, 0.3), (120, 0.02, 0.06)])
+@pytest.mark.parametrize(
+    ("images", "margin", "discordant"), [(60, 0.05, 0.1), (60, 0.05, 0.3), (120, 0.02, 0.06)]
+)
 def test_the_level_is_near_what_it_says(images: int, margin: float, discordant: float) -> None:
     """Every possible result at the worst truth still to be refused, a loss of just the margin."""
     first, second = (discordant + margin) / 2, (discordant - margin) / 2

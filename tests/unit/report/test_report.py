@@ -45,7 +45,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_the_page_asks_for_nothing_from_outside(run: Path, page: PageReader) -> None:
     assert page.loads
     assert all(value.startswith(("#", "data:")) for value in page.loads)
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.scripts == [{}]
     styles = re.findall(r"url\(([^)]*)\)|(@import)", (run / "report.html").read_text(encoding="utf-8"))
     assert all(address.startswith("#") and not imported for address, imported in styles)
 
@@ -177,7 +177,7 @@ def test_two_writes_give_the_same_bytes(run: Path) -> None:
     before = everything()
     report.write(run)
     assert everything() == before
-    assert len(before) == 6
+    assert len(before) == 7
 
 
 def test_a_run_that_is_not_finished_says_what_is_missing(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_every_network_has_its_figures_over_the_epochs(tmp_path: Path) -> None:
         assert wanted <= set(labels)
     assert len(page.ids) == len(set(page.ids))
     assert all(value.startswith(("#", "data:")) for value in page.loads)
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.scripts == [{}]
     assert "not proofs" in page.text and "mathdefault" not in page.text
 
 
@@ -301,7 +301,7 @@ def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     with write_run(tmp_path, verdicts, keep={hostile: (0.5,)}, names=[hostile] * 4) as records:
         records.put_meta({"dataset": hostile, "digest": hostile, "environment": {hostile: [hostile]}})
     page = PageReader(report.write(tmp_path).read_text(encoding="utf-8"))
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.scripts == [{}]
     assert all(value.startswith(("#", "data:")) for value in page.loads)
     assert page.text.count(hostile) > 5
     assert rows_of(tmp_path / "tables" / "outcomes.csv")[-1]["ladder"] == hostile

@@ -122,7 +122,9 @@ def test_one_seed_has_no_interval() -> None:
 def test_the_curve_over_time_counts_what_was_there_by_then() -> None:
     # Image i takes i / 10 seconds: certified at 0.0, 0.1 and 0.6, falsified at 0.3, misclassified at 0.4.
     curve = anytime(outcome_rows("dense", 0, "ccufmuc"))
-    assert [curve.lower(at) for at in (0.0, 0.1, 0.5, 0.6, 9.0)] == pytest.approx([n / 7 for n in (1, 2, 2, 3, 3)])
+    assert [curve.lower(at) for at in (0.0, 0.1, 0.5, 0.6, 9.0)] == pytest.approx(
+        [n / 7 for n in (1, 2, 2, 3, 3)]
+    )
     assert [curve.upper(at) for at in (0.0, 0.3, 0.4, 9.0)] == pytest.approx([1, 6 / 7, 5 / 7, 5 / 7])
     assert curve.last == 0.6
     with pytest.raises(InputError, match="without answers"):

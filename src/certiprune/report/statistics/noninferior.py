@@ -41,7 +41,9 @@ class NonInferior:
 
     def __post_init__(self) -> None:
         if not 0 < self.margin < 1:
-            raise InputError(f"the margin {self.margin:g} must be more than 0 and less than 1 (0.02: two points)")
+            raise InputError(
+                f"the margin {self.margin:g} must be more than 0 and less than 1 (0.02: two points)"
+            )
 
     @property
     def p_value(self) -> float:
