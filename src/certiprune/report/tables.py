@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
+from certiprune.report.grid import Grid
 from certiprune.report.statistics import Paired, Proportion, holm, paired
 from certiprune.report.summary import Round, Summary
 from certiprune.report.tickets import Claim, Ticket, of_run
@@ -75,19 +73,19 @@ def rounds_csv(summary: Summary) -> str:
     header += [f"{name}{end}" for name in _MEASURES for end in ("_accuracy", "_low", "_high")]
     header += ["test_images", "verified_images", *Verdict, "unstable", "relus"]
     header += ["nodes_median", "nodes_total", "seconds_median", "seconds_total", "unit", *_SIZES]
-    return text(header, (_round_row(r) for r in summary.rounds))
+    return _csv("rounds", header, (_round_row(r) for r in summary.rounds))
 
 
 def layers_csv(summary: Summary) -> str:
     """One row a layer and round: weights kept, or ReLU neurons that are unstable and what bounds them."""
-    rows = (map(_known, astuple(layer)) for r in summary.rounds for layer in r.layers)
-    return text([field.name for field in fields(LayerRow)], rows)
+    rows = (astuple(layer) for r in summary.rounds for layer in r.layers)
+    return _csv("layers", [field.name for field in fields(LayerRow)], rows)
 
 
 def outcomes_csv(summary: Summary) -> str:
     """One row an image and round: the verifier's answer, in the columns of ``certiprune verify --csv``."""
     header = ["index" if field.name == "idx" else field.name for field in fields(OutcomeRow)]
-    return text(header, (astuple(outcome) for r in summary.rounds for outcome in r.outcomes))
+    return _csv("outcomes", header, (astuple(outcome) for r in summary.rounds for outcome in r.outcomes))
 
 
 def epochs_csv(summary: Summary) -> str:
@@ -97,20 +95,20 @@ def epochs_csv(summary: Summary) -> str:
         [e.ladder, e.round, e.epoch, e.seconds, *(e.metrics.get(name) for name in names)]
         for e in summary.epochs
     )
-    return text(["ladder", "round", "epoch", "seconds", *names], rows)
+    return _csv("epochs", ["ladder", "round", "epoch", "seconds", *names], rows)
 
 
 def comparisons_csv(summary: Summary) -> str:
     """One row a pruned round: the paired comparison of certified images with the dense network."""
     header = ["ladder", "round", "images", "only_dense", "only_pruned", "gain", "gain_low", "gain_high"]
     rows = (_comparison_row(comparison) for comparison in comparisons(summary))
-    return text([*header, "p_value", "p_adjusted"], rows)
+    return _csv("comparisons", [*header, "p_value", "p_adjusted"], rows)
 
 
 def tickets_csv(found: Sequence[Ticket]) -> str:
     """One row a pruned network: the claim that it is a certified lottery ticket, and its parts."""
     rows = ([t.pruned.ladder, t.pruned.number, *ticket_cells(t)] for t in found)
-    return text(["ladder", "round", *TICKET_HEAD], rows)
+    return _csv("tickets", ["ladder", "round", *TICKET_HEAD], rows)
 
 
 TICKET_HEAD = (
@@ -127,6 +125,10 @@ def ticket_cells(ticket: Ticket) -> list[Any]:
     first = [ticket.claim.margin, confidence, ticket.standard.pair.images, *parts[:4]]
     first += [ticket.p_value, ticket.adjusted, int(ticket.holds)]
     return [*first, *parts[4:], ticket.p_proved, ticket.adjusted_proved, int(ticket.holds_proved)]
+
+
+def _csv(name: str, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    return Grid.of(name, header, rows).csv()
 
 
 def _round_row(r: Round) -> list[Any]:
@@ -150,17 +152,3 @@ def _ends(proportion: Proportion | None) -> list[float | None]:
     if proportion is None:
         return [None, None, None]
     return [proportion.value, proportion.low, proportion.high]
-
-
-def _known(value: Any) -> Any:
-    """``value``, or None where it is a number that was not measured."""
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    """CSV text; None becomes an empty field."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return out.getvalue()
