@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -40,22 +41,28 @@ class Grid:
         return out.getvalue()
 
     def parquet(self) -> bytes:
-        """The bytes of a Parquet file, a column for each name of the header.
+        """The bytes of a Parquet file, a column for each name of the header; needs pyarrow (``require_parquet``)."""
+        import pyarrow
+        import pyarrow.parquet
 
-        Raises:
-            InputError: pyarrow is not installed.
-        """
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise InputError(
-                "Parquet files need pyarrow, which is not installed: pip install 'certiprune[parquet]'"
-            ) from error
         columns = [[row[at] for row in self.rows] for at in range(len(self.header))]
         out = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(pyarrow.table([_plain(c) for c in columns], names=self.header), out)
         return bytes(out.getvalue().to_pybytes())
+
+
+def require_parquet() -> None:
+    """See that Parquet can be written.
+
+    Raises:
+        InputError: pyarrow is not installed.
+    """
+    try:
+        importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise InputError(
+            "Parquet files need pyarrow, which is not installed: pip install 'certiprune[parquet]'"
+        ) from error
 
 
 def _known(value: Any) -> Any:

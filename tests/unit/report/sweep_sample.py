@@ -63,17 +63,16 @@ def write_cell(folder: Path, training: str, pruning: str, seed: int, keep: tuple
     """One run: the dense network and the ladder of one method, two epochs each, of which the second is kept."""
     verdicts = {("dense", 0): letters("imp", 0, 0)}
     verdicts |= {(pruning, k + 1): letters(pruning, seed, k + 1) for k in range(len(keep))}
-    with write_run(folder, verdicts, keep={pruning: keep}, epochs=2) as records:
+    with write_run(folder, verdicts, keep={pruning: keep}, epochs=2, examples=False) as records:
         config = records.meta()["config"]
         penalty = [{"name": "nrs", "weight": 0.01}] if pruning == "imp+nrs" else []
         config["train"] = {"loss": {"name": training}, "penalties": penalty}
         config["ladders"] = [{"name": pruning, "method": PRUNINGS[pruning], "keep": list(keep)}]
         config["seed"] = seed
         records.put_meta({"config": config})
-        for row in records.epochs():
-            if row.epoch == 2:
-                metrics = {**row.metrics, **validation(training, pruning, row.round)}
-                records.add(replace(row, metrics=metrics))
+        kept = [row for row in records.epochs() if row.epoch == 2]
+        metrics = [{**row.metrics, **validation(training, pruning, row.round)} for row in kept]
+        records.add(*(replace(row, metrics=m) for row, m in zip(kept, metrics, strict=True)))
         records.add(
             *(
                 StageRow(f"{ladder}/{k}/train", 1.0, {"chosen_epoch": 2, "epochs": 2})

@@ -58,12 +58,13 @@ class OverSeeds:
 
     @property
     def p_value(self) -> float | None:
-        """Student's t test, two-sided, that the mean over all seeds is 0; None of one seed only."""
-        if self.seeds < 2:
+        """Student's t test, two-sided, that the mean over all seeds is 0; None of one seed only.
+
+        None, too, where all values are equal: shares of a few hundred images can be, and t would be infinite.
+        """
+        if self.seeds < 2 or stdev(self.values) == 0:
             return None
         from scipy.special import stdtr
 
         error = stdev(self.values) / math.sqrt(self.seeds)
-        if error == 0:
-            return 1.0 if self.mean == 0 else 0.0
         return float(2 * stdtr(self.seeds - 1, -abs(self.mean) / error))

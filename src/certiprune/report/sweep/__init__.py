@@ -36,10 +36,13 @@ def write(
         InputError: no cell has results, ``by`` is recorded of no network, pyarrow is asked for and not installed, or
             the folder cannot be written.
     """
+    from certiprune.report import grid
     from certiprune.report.sweep import export, page, summary, table
     from certiprune.store.commit import write_bytes, write_text
     from certiprune.store.layout import RunLayout
 
+    if parquet:
+        grid.require_parquet()
     layout = RunLayout(Path(folder))
     found = summary.gather(cells)
     parts = table.parts(found, by)

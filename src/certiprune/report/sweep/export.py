@@ -110,7 +110,8 @@ def _networks(root: Path, sweep: Sweep) -> Grid:
     ends = ("", "_low", "_high", "_exact_low", "_exact_high")
     header = ["training", "method", "seed", "round", "folder", "remaining", "unit"]
     header += [f"{name}{end}" for name in _PER_NETWORK for end in ends]
-    header += ["test_images", "verified_images", *Verdict, "seconds_total", "unstable", "relus"]
+    header += ["test_images", "verified_images", *(f"{verdict}_images" for verdict in Verdict)]
+    header += ["seconds_total", "unstable", "relus"]
     rows = (
         [method.training, method.name, branch.seed, r.number, relative(root, branch.folder), *_network(r)]
         for block in sweep.blocks

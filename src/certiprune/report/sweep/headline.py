@@ -21,7 +21,8 @@ def sentences(
         claim = tickets[0].ticket.claim
         stated = f"within {100 * claim.margin:g} points at {percent(claim.confidence)} confidence"
         lines.append(
-            f"Certified lottery tickets, {stated}: {held} of {len(tickets)} networks by the conservative count, {proved} by what is proved of both."
+            f"Certified lottery tickets, {stated}: "
+            f"{held} of {len(tickets)} networks by the conservative count, {proved} by what is proved of both."
         )
     if len(sweep.seeds) == 1:
         lines.append(

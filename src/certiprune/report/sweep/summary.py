@@ -151,12 +151,17 @@ def _block(training: str, runs: Sequence[tuple[str, int, Path, Summary]]) -> Blo
     shared = set.intersection(*(set(penalties(summary)) for *_, summary in runs))
     dense: dict[str, dict[int, Branch]] = {}
     pruned: dict[str, tuple[str, dict[int, Branch]]] = {}
+    owners: dict[str, set[str]] = {}
+    for pruning, _, _, summary in runs:
+        for name in _ladders(pruning, summary):
+            owners.setdefault(name, set()).add(pruning)
     for pruning, seed, folder, summary in runs:
         extra = "+".join(name for name in penalties(summary) if name not in shared)
         if summary.dense is not None:
             branch = Branch(seed, folder, summary, summary.dense, (summary.dense,))
             _keep(dense.setdefault(extra, {}), branch)
-        for name, rounds in _ladders(pruning, summary).items():
+        for own, rounds in _ladders(pruning, summary).items():
+            name = own if len(owners[own]) == 1 else f"{pruning}: {own}"
             branch = Branch(seed, folder, summary, summary.dense, rounds)
             pruned.setdefault(name, (extra, {}))[1].setdefault(seed, branch)
     found = [
@@ -176,14 +181,15 @@ def _keep(branches: dict[int, Branch], branch: Branch) -> None:
 
 
 def _ladders(pruning: str, summary: Summary) -> dict[str, tuple[Round, ...]]:
-    """The cell's methods: a ladder that another one takes as its source is a step on the way and no result."""
-    planned = dig(summary.meta, "config", "ladders") or ()
-    sources = {str(dig(ladder, "source")) for ladder in planned}
-    names = dict.fromkeys(r.ladder for r in summary.rounds if r.ladder != DENSE and r.ladder not in sources)
-    own = {name: tuple(r for r in summary.rounds if r.ladder == name) for name in names}
-    if len(own) == 1:
-        return {pruning: next(iter(own.values()))}
-    return {f"{pruning}: {name}": rounds for name, rounds in own.items()}
+    """The cell's methods: the ladder that is called like the pruning, whose other ladders are steps on its way.
+
+    Where none is called so, all ladders are methods; a single one has the pruning's name.
+    """
+    names = dict.fromkeys(r.ladder for r in summary.rounds if r.ladder != DENSE)
+    found = {name: tuple(r for r in summary.rounds if r.ladder == name) for name in names}
+    if pruning in found:
+        return {pruning: found[pruning]}
+    return {pruning: next(iter(found.values()))} if len(found) == 1 else found
 
 
 def _sorted(branches: Mapping[int, Branch]) -> tuple[Branch, ...]:
