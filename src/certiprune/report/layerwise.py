@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from certiprune.report import canvas
 from certiprune.report.summary import Round
@@ -32,7 +32,7 @@ def _lines(
     if not drawn:
         return None
     with canvas.style():
-        figure, axes = canvas.new(canvas.NARROW, 3.1)
+        figure, axes = canvas.new(canvas.WIDE, 2.9)
         for number, at in enumerate(sorted(layers)):
             for kind, dash in zip(kinds, ("-", "--"), strict=True):
                 x, y = [p[0] for p in found[at, kind]], [p[1] for p in found[at, kind]]
@@ -41,6 +41,7 @@ def _lines(
                 axes.plot(x, y, marker="o", markersize=3, linewidth=1.4, **look)  # type: ignore[arg-type]
         if log and min(drawn) > 0:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         canvas.sparsity_axis(axes, rounds)

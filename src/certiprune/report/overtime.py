@@ -24,7 +24,7 @@ def figure(title: str, found: Mapping[str, AnyTime], limit: float | None) -> str
         return None
     last = max([curve.last for curve in found.values()] + [limit or 0.0, 10 * _START])
     with canvas.style():
-        drawing, axes = canvas.new(canvas.WIDE, 3.1)
+        drawing, axes = canvas.new(canvas.NARROW, 3.1)
         for number, (label, curve) in enumerate(found.items()):
             colour = canvas.colour(number)
             _step(axes, curve.certified, 0.0, 1 / curve.images, last, color=colour, label=label)
