@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from certiprune.report import curves, figures, gallery, html, layerwise, overtime, scales, tickets
+from certiprune.report import canvas, curves, figures, gallery, html, layerwise, overtime, scales, tickets
 from certiprune.report.headline import caution, sentences
 from certiprune.report.missing import missing
 from certiprune.report.statistics import anytime
@@ -73,7 +73,10 @@ def render(
         tickets=tickets.of_run(summary, claim),
         accuracy=accuracy_figures(summary),
         comparison=comparison_figures(summary),
-        layers=[*layer_figures(summary), *_markup([scales.figure("BatchNorm scales", measured)])],
+        layers=[
+            *layer_figures(summary),
+            *_markup([scales.figure("BatchNorm scales", measured, width=canvas.WIDE)]),
+        ],
         absent=absent,
         cost=cost_figures(summary),
         training=training_figures(summary),

@@ -51,13 +51,13 @@ def paths(layout: RunLayout, rounds: Iterable[Round]) -> dict[str, Path]:
     return found
 
 
-def figure(title: str, found: Mapping[str, np.ndarray]) -> str | None:
+def figure(title: str, found: Mapping[str, np.ndarray], *, width: float = canvas.NARROW) -> str | None:
     """Each network's scales from the smallest to the largest; None where no network has any."""
     shown = {label: scales for label, scales in found.items() if len(scales)}
     if not shown:
         return None
     with canvas.style():
-        drawing, axes = canvas.new(canvas.NARROW, 2.9)
+        drawing, axes = canvas.new(width, 2.9)
         for number, (label, scales) in enumerate(shown.items()):
             x = 100 * (np.arange(len(scales)) + 0.5) / len(scales)
             # A few dozen points draw the same line as thousands do.

@@ -12,7 +12,7 @@ from certiprune.report.statistics.seeds import OverSeeds
 
 @dataclass(frozen=True)
 class Estimate:
-    """The same share of several seeds' networks, each on the same images.
+    """The same share of several seeds' networks, each on its own test images.
 
     Raises:
         InputError: there is no network.

@@ -44,8 +44,8 @@ class OverSeeds:
         """Student's 95 % interval for the mean over all seeds, ``mean -+ t s / sqrt(k)``; None of one seed only.
 
         s is the standard deviation of the k values and t the 97.5 % quantile with k - 1 degrees of freedom (Student,
-        Biometrika, 1908; 12.7 for two seeds, 4.3 for three, 2.8 for five). It takes the values as normal. The
-        images are the same for every seed, so it says nothing of how the numbers move with the images.
+        Biometrika, 1908; 12.7 for two seeds, 4.3 for three, 2.8 for five). It takes the values as normal. Where
+        the images are the same for every seed it says nothing of how the numbers move with the images.
         """
         if self.seeds < 2:
             return None
