@@ -19,13 +19,13 @@ def write(folder: Path) -> Path:
         InputError: the folder holds no results, they cannot be read or are empty, or it cannot be written.
     """
     # Matplotlib and Jinja take longer to load than most commands take to run.
-    from certiprune.report import page, summary, tables
+    from certiprune.report import page, scales, summary, tables
     from certiprune.store.commit import write_text
     from certiprune.store.layout import RunLayout
 
     layout = RunLayout(Path(folder))
     found = summary.read(layout.records)
-    html = page.render(found)
+    html = page.render(found, checkpoints=scales.paths(layout, page.ends(found)))
     try:
         for name, text in tables.files(found).items():
             write_text(layout.tables / name, text)

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,6 +20,8 @@ from certiprune.report.summary import Round
 INK, MUTED, GRID = "#1f2733", "#5b6675", "#e3e7ed"
 # Okabe and Ito's palette: told apart with every common kind of colour vision.
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6675")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HEAT = LinearSegmentedColormap.from_list("heat", ("#f4f8fc", "#9ecae8", "#2f82bd", "#0b3c66"))
 # Inches: a wide figure takes half of a desktop page, a narrow one a third, either the width of a telephone.
 WIDE, NARROW = 4.6, 4.0
 
@@ -56,6 +59,18 @@ _STYLE: Any = {
 def style() -> Any:
     """The context in which a figure is made and written."""
     return mpl.rc_context(_STYLE)
+
+
+def colour(number: int) -> str:
+    """The colour of line ``number``; they come again after seven."""
+    return LINES[number % len(LINES)]
+
+
+def look(number: int) -> dict[str, str]:
+    """Colour, marker and dashes of line ``number``: no two of the first forty-nine look alike."""
+    again, place = divmod(number, len(LINES))
+    dashes = ("-", "--", ":", "-.")[again % 4]
+    return {"color": LINES[place], "marker": MARKERS[(place + again) % len(MARKERS)], "linestyle": dashes}
 
 
 def new(width: float, height: float) -> tuple[Figure, Axes]:

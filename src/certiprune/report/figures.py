@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 
 from certiprune.report import canvas
-from certiprune.report.canvas import INK, LINES
+from certiprune.report.canvas import INK
 from certiprune.report.statistics import Proportion
 from certiprune.report.summary import Round
 from certiprune.store.rows import LayerRow
 from certiprune.verify.outcome import Stage, Verdict
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MEASURES = {"standard": "#5b6675", "pgd": "#e69f00", "upper": "#56b4e9", "certified": "#0072b2"}
 VERDICTS = {
     Verdict.CERTIFIED: "#0072b2",
@@ -33,7 +31,6 @@ STAGES = {
     Stage.BRANCHING: "#0072b2",
     Stage.LEAF: "#cc79a7",
 }
-HEAT = LinearSegmentedColormap.from_list("heat", ("#f4f8fc", "#9ecae8", "#2f82bd", "#0b3c66"))
 # More rounds than this leave no room for a number in each cell or bar.
 _ROOM = 10
 
@@ -63,8 +60,7 @@ def comparison(key: str, title: str, ladders: Mapping[str, Sequence[Round]]) -> 
     with canvas.style():
         figure, axes = canvas.new(canvas.NARROW, 2.9)
         for number, (name, rounds) in enumerate(ladders.items()):
-            colour, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
-            _curve(axes, rounds, key, intervals=True, label=name, color=colour, marker=marker)
+            _curve(axes, rounds, key, intervals=True, label=name, **canvas.look(number))
         canvas.sparsity_axis(axes, [r for rounds in ladders.values() for r in rounds])
         canvas.percent_axis(axes)
         axes.set_title(title)
@@ -133,7 +129,7 @@ def heat(kind: str, title: str, rounds: Sequence[Round]) -> str | None:
         figure, axes = canvas.new(
             canvas.WIDE, (0.9 if len(rounds) <= _ROOM else 1.1) + 0.3 * max(len(names), 3)
         )
-        look: Any = {"cmap": HEAT, "vmin": 0, "vmax": 100, "edgecolors": "white", "linewidth": 1.5}
+        look: Any = {"cmap": canvas.HEAT, "vmin": 0, "vmax": 100, "edgecolors": "white", "linewidth": 1.5}
         axes.pcolormesh(np.ma.masked_invalid(grid), **look)
         if len(rounds) <= _ROOM:
             _cell_texts(axes, grid)

@@ -7,22 +7,12 @@ from collections.abc import Sequence
 from certiprune.report.statistics import Proportion
 from certiprune.report.summary import Round, Summary
 from certiprune.report.tables import Comparison
-
-
-def percent(value: float) -> str:
-    """A proportion in per cent, such as ``31 %`` or ``8.5 %`` (with a space that does not break)."""
-    shown = f"{100 * value:.1f}" if value >= 0.01 or value == 0 else f"{100 * value:.2g}"
-    return f"{shown.removesuffix('.0')}\u00a0%"
+from certiprune.report.words import p_value, percent
 
 
 def interval(proportion: Proportion) -> str:
     """``31 % [23, 41]``: the value and its 95 % interval."""
     return f"{percent(proportion.value)} [{100 * proportion.low:.0f}, {100 * proportion.high:.0f}]"
-
-
-def p_value(p: float) -> str:
-    """``0.012``, or ``< 0.0001`` for less."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def sentences(summary: Summary, found: Sequence[Comparison]) -> list[str]:

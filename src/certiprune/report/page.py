@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 from markupsafe import Markup
 
-from certiprune.report import curves, figures, gallery
-from certiprune.report.headline import caution, p_value, percent, sentences
+from certiprune.report import canvas, curves, figures, gallery, html, layerwise, overtime, scales, tickets
+from certiprune.report.headline import caution, sentences
 from certiprune.report.missing import missing
+from certiprune.report.statistics import anytime
 from certiprune.report.summary import Round, Summary, name_of
 from certiprune.report.tables import Comparison, comparisons
+from certiprune.report.words import number, percent, seconds_text
 from certiprune.store.layout import DENSE
 from certiprune.store.rows import EpochRow
+
+_LAYERWISE = (layerwise.stability, layerwise.widths)
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,19 @@ class Course:
     open: bool
 
 
-def render(summary: Summary) -> str:
-    """The whole page as HTML that asks for nothing from outside."""
-    loader = jinja2.PackageLoader("certiprune.report", "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {
-        "percent": percent,
-        "p_value": p_value,
-        "eps": eps_text,
-        "number": number,
-        "points": points,
-        "margin": margin_text,
-        "seconds": seconds_text,
-    }
-    found = comparisons(summary)
-    return environment.get_template("report.html.j2").render(
+def render(
+    summary: Summary, claim: tickets.Claim | None = None, checkpoints: Mapping[str, Path] | None = None
+) -> str:
+    """The whole page as HTML that asks for nothing from outside.
+
+    Args:
+        claim: what is tested of tickets; the default one where it is None.
+        checkpoints: names of networks and the files that hold them, for what the records do not have.
+    """
+    found, claim = comparisons(summary), claim or tickets.Claim()
+    measured, absent = scales.collect(checkpoints or {})
+    return html.fill(
+        "report.html.j2",
         run=summary,
         headlines=sentences(summary, found),
         caution=caution(summary, found),
@@ -70,9 +69,15 @@ def render(summary: Summary) -> str:
         facts=facts(summary, found),
         ladders=summary.ladders,
         comparisons=found,
+        claim=claim,
+        tickets=tickets.of_run(summary, claim),
         accuracy=accuracy_figures(summary),
         comparison=comparison_figures(summary),
-        layers=layer_figures(summary),
+        layers=[
+            *layer_figures(summary),
+            *_markup([scales.figure("BatchNorm scales", measured, width=canvas.WIDE)]),
+        ],
+        absent=absent,
         cost=cost_figures(summary),
         training=training_figures(summary),
         courses=epoch_figures(summary),
@@ -130,7 +135,8 @@ def layer_figures(summary: Summary) -> list[Markup]:
         for name, rounds in summary.ladders.items()
         for kind, title in titles.items()
     ]
-    return [Markup(svg) for svg in shown if svg]
+    shown += [draw(name, rounds) for name, rounds in summary.ladders.items() for draw in _LAYERWISE]
+    return _markup(shown)
 
 
 def cost_figures(summary: Summary) -> list[Markup]:
@@ -140,13 +146,14 @@ def cost_figures(summary: Summary) -> list[Markup]:
         shown.append(Markup(figures.cost("seconds", f"{name}: seconds", rounds)))
         shown.append(Markup(figures.cost("nodes", f"{name}: subproblems", rounds)))
         shown.append(Markup(figures.stacks("stage", f"{name}: what decided", rounds)))
+        answered = {r.name: anytime(r.outcomes) for r in _few([r for r in rounds if r.complete])}
+        shown += _markup([overtime.figure(f"{name}: by time limit", answered, summary.limit)])
     return shown
 
 
 def training_figures(summary: Summary) -> list[Markup]:
     """The training of every round, in the order of the ladders."""
-    shown = [curves.training(name, epochs) for name, epochs in _trainings(summary)]
-    return [Markup(svg) for svg in shown if svg]
+    return _markup([curves.training(name, epochs) for name, epochs in _trainings(summary)])
 
 
 def epoch_figures(summary: Summary) -> list[Course]:
@@ -159,8 +166,7 @@ def epoch_figures(summary: Summary) -> list[Course]:
         curves.stability,
         curves.widths,
     )
-    found = [(name, [f(name, epochs) for f in draw]) for name, epochs in _trainings(summary)]
-    shown = [(name, [Markup(svg) for svg in svgs if svg]) for name, svgs in found]
+    shown = [(name, _markup([f(name, epochs) for f in draw])) for name, epochs in _trainings(summary)]
     courses = [(name, svgs) for name, svgs in shown if svgs]
     return [Course(name, svgs, number == 0) for number, (name, svgs) in enumerate(courses)]
 
@@ -171,6 +177,11 @@ def _trainings(summary: Summary) -> list[tuple[str, list[EpochRow]]]:
     for epoch in summary.epochs:
         found.setdefault((epoch.ladder, epoch.round), []).append(epoch)
     return [(name_of(*key), epochs) for key, epochs in found.items()]
+
+
+def ends(summary: Summary) -> list[Round]:
+    """The dense network and the last round of each ladder."""
+    return list(dict.fromkeys(r for rounds in summary.ladders.values() for r in (rounds[:1] + rounds[-1:])))
 
 
 def albums(summary: Summary) -> list[Album]:
@@ -185,40 +196,14 @@ def _verified(summary: Summary) -> dict[str, list[Round]]:
     return {name: rounds for name, rounds in found.items() if rounds}
 
 
-def eps_text(value: float | None) -> str:
-    """A radius as people write it: ``2/255`` where it is a whole number of grey levels, else ``0.1``."""
-    if value is None:
-        return "unknown"
-    levels = value * 255
-    if value > 0 and abs(levels - round(levels)) < 1e-6:
-        return f"{round(levels)}/255"
-    return f"{value:g}"
+def _few(rounds: Sequence[Round]) -> list[Round]:
+    """The first, the middle and the last of ``rounds``: more lines could not be told apart."""
+    places = sorted({0, len(rounds) // 2, len(rounds) - 1})
+    return [rounds[place] for place in places] if rounds else []
 
 
-def number(value: float) -> str:
-    """A count with thin spaces between thousands; at most one digit after the point."""
-    text = f"{value:,.1f}".removesuffix(".0")
-    return text.replace(",", "\u202f")
-
-
-def points(value: float, digits: int = 1) -> str:
-    """A difference of proportions in points, with its sign: ``+30.0`` or ``−4.5``."""
-    text = f"{100 * value:+.{digits}f}"
-    return text.replace("-", "\u2212") if float(text) else "0"
-
-
-def seconds_text(value: float) -> str:
-    """A duration: ``85 ms``, ``3.2 s``, ``12 min`` or ``3.4 h``."""
-    if 0 < value < 0.0995:
-        return f"{1000 * value:.2g} ms"
-    if value < 90:
-        return f"{value:.3g} s"
-    return f"{value / 60:.3g} min" if value < 5400 else f"{value / 3600:.3g} h"
-
-
-def margin_text(value: float) -> str:
-    """What is said of a proved margin, which is minus infinity where there is none."""
-    return f"proved margin {value:.3g}".replace("-", "\u2212") if math.isfinite(value) else "no margin proved"
+def _markup(svgs: Sequence[str | None]) -> list[Markup]:
+    return [Markup(svg) for svg in svgs if svg]
 
 
 def _plural(count: int, word: str) -> str:

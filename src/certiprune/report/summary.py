@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from certiprune.core.errors import InputError
 from certiprune.report.statistics import Proportion
 from certiprune.store.layout import DENSE
 from certiprune.store.records import Records
-from certiprune.store.rows import EpochRow, ExampleRow, LayerRow, OutcomeRow, RoundRow
+from certiprune.store.rows import EpochRow, ExampleRow, LayerRow, OutcomeRow, RoundRow, StageRow
 from certiprune.verify.outcome import Verdict
 
 R = TypeVar("R", EpochRow, ExampleRow, LayerRow, OutcomeRow)
@@ -28,6 +28,8 @@ class Round:
 
     Attributes:
         expected: how many images the experiment verifies.
+        validation: the metrics of the epoch whose weights were kept, measured on the validation split; empty while the
+            network is in training.
     """
 
     row: RoundRow
@@ -35,6 +37,7 @@ class Round:
     outcomes: tuple[OutcomeRow, ...] = ()
     layers: tuple[LayerRow, ...] = ()
     examples: tuple[ExampleRow, ...] = ()
+    validation: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ladder(self) -> str:
@@ -118,6 +121,17 @@ class Round:
         """Image number -> whether it is certified, for paired tests."""
         return {outcome.idx: outcome.verdict == Verdict.CERTIFIED for outcome in self.outcomes}
 
+    @property
+    def possible(self) -> dict[int, bool]:
+        """Image number -> whether it counts for the upper side: neither misclassified nor falsified."""
+        sides = (Verdict.CERTIFIED, Verdict.UNKNOWN)
+        return {outcome.idx: outcome.verdict in sides for outcome in self.outcomes}
+
+    @property
+    def correct(self) -> dict[int, bool]:
+        """Image number -> whether it is classified correctly."""
+        return {outcome.idx: outcome.predicted == outcome.label for outcome in self.outcomes}
+
     def _share(self, *verdicts: Verdict) -> Proportion | None:
         if not self.complete:
             return None
@@ -158,6 +172,12 @@ class Summary:
         value = dig(self.meta, "config", "verify", "eps")
         return float(value) if isinstance(value, int | float) else None
 
+    @property
+    def limit(self) -> float | None:
+        """The time limit of verification in seconds an image."""
+        value = dig(self.meta, "config", "verify", "seconds")
+        return float(value) if isinstance(value, int | float) else None
+
     def class_name(self, label: int) -> str:
         """The name of class ``label``, or its number where the run has no names."""
         names = self.meta.get("class_names") or ()
@@ -173,7 +193,7 @@ def read(path: Path) -> Summary:
     with Records.open(path, read_only=True) as records:
         meta, rows, epochs = records.meta(), records.rounds(), records.epochs()
         outcomes, layers = _grouped(records.outcomes()), _grouped(records.layers())
-        examples = _grouped(records.examples())
+        examples, stages = _grouped(records.examples()), records.stages()
     if not rows and not epochs:
         raise InputError(
             f"the results at {path} are empty: there is nothing to report before the first epoch"
@@ -185,11 +205,12 @@ def read(path: Path) -> Summary:
         epochs, key=lambda row: (place.get(row.ladder, len(place)), row.ladder, row.round, row.epoch)
     )
     most = max((len(answers) for answers in outcomes.values()), default=0)
+    kept = _kept(stages, epochs)
     rounds = []
     for row in rows:
         key, expected = (row.ladder, row.round), max(most, _asked(meta, row))
         found = (outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
-        rounds.append(Round(row, expected, *found))
+        rounds.append(Round(row, expected, *found, kept.get(key, {})))
     return Summary(meta, tuple(rounds), tuple(epochs))
 
 
@@ -213,6 +234,18 @@ def _grouped(rows: Iterable[R]) -> dict[tuple[str, int], tuple[R, ...]]:
     for row in rows:
         found.setdefault((row.ladder, row.round), []).append(row)
     return {key: tuple(group) for key, group in found.items()}
+
+
+def _kept(
+    stages: Iterable[StageRow], epochs: Iterable[EpochRow]
+) -> dict[tuple[str, int], Mapping[str, float]]:
+    """Each trained network's metrics of the epoch whose weights were kept, as its stage of training notes it."""
+    chosen = {stage.name: stage.payload.get("chosen_epoch") for stage in stages}
+    return {
+        (epoch.ladder, epoch.round): epoch.metrics
+        for epoch in epochs
+        if chosen.get(f"{epoch.ladder}/{epoch.round}/train") == epoch.epoch
+    }
 
 
 def _asked(meta: Mapping[str, Any], row: RoundRow) -> int:

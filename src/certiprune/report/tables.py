@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
+from certiprune.report.grid import Grid
 from certiprune.report.statistics import Paired, Proportion, holm, paired
 from certiprune.report.summary import Round, Summary
+from certiprune.report.tickets import Claim, Ticket, of_run
 from certiprune.store.rows import LayerRow, OutcomeRow
 from certiprune.verify.outcome import Verdict
 
@@ -56,7 +55,7 @@ def comparisons(summary: Summary) -> list[Comparison]:
     return [Comparison(r, pair, p) for (r, pair), p in zip(found, adjusted, strict=True)]
 
 
-def files(summary: Summary) -> dict[str, str]:
+def files(summary: Summary, claim: Claim | None = None) -> dict[str, str]:
     """File name -> CSV text of every table; numbers are written so that reading gives the same ones."""
     return {
         "rounds.csv": rounds_csv(summary),
@@ -64,6 +63,7 @@ def files(summary: Summary) -> dict[str, str]:
         "outcomes.csv": outcomes_csv(summary),
         "epochs.csv": epochs_csv(summary),
         "comparisons.csv": comparisons_csv(summary),
+        "tickets.csv": tickets_csv(of_run(summary, claim or Claim())),
     }
 
 
@@ -73,19 +73,19 @@ def rounds_csv(summary: Summary) -> str:
     header += [f"{name}{end}" for name in _MEASURES for end in ("_accuracy", "_low", "_high")]
     header += ["test_images", "verified_images", *Verdict, "unstable", "relus"]
     header += ["nodes_median", "nodes_total", "seconds_median", "seconds_total", "unit", *_SIZES]
-    return _text(header, (_round_row(r) for r in summary.rounds))
+    return _csv("rounds", header, (_round_row(r) for r in summary.rounds))
 
 
 def layers_csv(summary: Summary) -> str:
     """One row a layer and round: weights kept, or ReLU neurons that are unstable and what bounds them."""
-    rows = (map(_known, astuple(layer)) for r in summary.rounds for layer in r.layers)
-    return _text([field.name for field in fields(LayerRow)], rows)
+    rows = (astuple(layer) for r in summary.rounds for layer in r.layers)
+    return _csv("layers", [field.name for field in fields(LayerRow)], rows)
 
 
 def outcomes_csv(summary: Summary) -> str:
     """One row an image and round: the verifier's answer, in the columns of ``certiprune verify --csv``."""
     header = ["index" if field.name == "idx" else field.name for field in fields(OutcomeRow)]
-    return _text(header, (astuple(outcome) for r in summary.rounds for outcome in r.outcomes))
+    return _csv("outcomes", header, (astuple(outcome) for r in summary.rounds for outcome in r.outcomes))
 
 
 def epochs_csv(summary: Summary) -> str:
@@ -95,14 +95,40 @@ def epochs_csv(summary: Summary) -> str:
         [e.ladder, e.round, e.epoch, e.seconds, *(e.metrics.get(name) for name in names)]
         for e in summary.epochs
     )
-    return _text(["ladder", "round", "epoch", "seconds", *names], rows)
+    return _csv("epochs", ["ladder", "round", "epoch", "seconds", *names], rows)
 
 
 def comparisons_csv(summary: Summary) -> str:
     """One row a pruned round: the paired comparison of certified images with the dense network."""
     header = ["ladder", "round", "images", "only_dense", "only_pruned", "gain", "gain_low", "gain_high"]
     rows = (_comparison_row(comparison) for comparison in comparisons(summary))
-    return _text([*header, "p_value", "p_adjusted"], rows)
+    return _csv("comparisons", [*header, "p_value", "p_adjusted"], rows)
+
+
+def tickets_csv(found: Sequence[Ticket]) -> str:
+    """One row a pruned network: the claim that it is a certified lottery ticket, and its parts."""
+    rows = ([t.pruned.ladder, t.pruned.number, *ticket_cells(t)] for t in found)
+    return _csv("tickets", ["ladder", "round", *TICKET_HEAD], rows)
+
+
+TICKET_HEAD = (
+    *("margin", "confidence", "images", "standard_gain", "standard_low"),
+    *("conservative_gain", "conservative_low", "p_value", "p_adjusted", "ticket"),
+    *("proved_gain", "proved_low", "proved_p_value", "proved_p_adjusted", "ticket_proved"),
+)
+
+
+def ticket_cells(ticket: Ticket) -> list[Any]:
+    """What ``TICKET_HEAD`` names; the ends ``low`` are one-sided, at the claim's confidence, not adjusted."""
+    confidence, tests = ticket.claim.confidence, (ticket.standard, ticket.conservative, ticket.proved)
+    parts = [value for test in tests for value in (test.pair.gain, test.low(confidence))]
+    first = [ticket.claim.margin, confidence, ticket.standard.pair.images, *parts[:4]]
+    first += [ticket.p_value, ticket.adjusted, int(ticket.holds)]
+    return [*first, *parts[4:], ticket.p_proved, ticket.adjusted_proved, int(ticket.holds_proved)]
+
+
+def _csv(name: str, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    return Grid.of(name, header, rows).csv()
 
 
 def _round_row(r: Round) -> list[Any]:
@@ -126,17 +152,3 @@ def _ends(proportion: Proportion | None) -> list[float | None]:
     if proportion is None:
         return [None, None, None]
     return [proportion.value, proportion.low, proportion.high]
-
-
-def _known(value: Any) -> Any:
-    """``value``, or None where it is a number that was not measured."""
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    """CSV text; None becomes an empty field."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return out.getvalue()

@@ -32,6 +32,11 @@ class PageReader(HTMLParser):
         return [value for _, given in self.tags for name in names if (value := given.get(name))]
 
     @property
+    def scripts(self) -> list[dict[str, str | None]]:
+        """The attributes of every script; the one that sorts tables has none."""
+        return [given for tag, given in self.tags if tag == "script"]
+
+    @property
     def ids(self) -> list[str]:
         return [value for _, given in self.tags if (value := given.get("id"))]
 

@@ -49,8 +49,9 @@ def write_run(
     names: list[str] | None = None,
     channels: int = 1,
     epochs: int = 3,
+    examples: bool = True,
 ) -> Records:
-    """Records of a run with the given verdicts; the caller closes them."""
+    """Records of a run with the given verdicts, with images unless not ``examples``; the caller closes them."""
     verdicts, keep = verdicts or VERDICTS, keep or KEEP
     folder.mkdir(parents=True, exist_ok=True)
     records = Records.open(RunLayout(folder).records)
@@ -66,10 +67,10 @@ def write_run(
     )
     for number, ((ladder, index), letters) in enumerate(verdicts.items()):
         left = 1.0 if ladder == "dense" else keep[ladder][index - 1]
-        records.add(round_row(ladder, index, left), *layer_rows(ladder, index, left))
-        records.add(*outcome_rows(ladder, index, letters))
-        records.add(*example_rows(ladder, index, letters, channels, seed=number))
-        records.add(*epoch_rows(ladder, index, epochs))
+        rows = [round_row(ladder, index, left), *layer_rows(ladder, index, left)]
+        rows += outcome_rows(ladder, index, letters)
+        rows += example_rows(ladder, index, letters, channels, seed=number) if examples else []
+        records.add(*rows, *epoch_rows(ladder, index, epochs))
     return records
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from sample import outcome_rows
+from scipy.stats import binomtest, t, ttest_1samp
 
 from certiprune.core.errors import InputError
-from certiprune.report.statistics import Paired, Proportion, holm, paired
+from certiprune.report.statistics import OverSeeds, Paired, Proportion, anytime, holm, paired
 
 
 @pytest.mark.parametrize(
@@ -82,3 +85,56 @@ def test_holm_adjusts_in_the_given_order() -> None:
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@settings(derandomize=True, max_examples=50)
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_exact_intervals_equal_scipy(pair: tuple[int, int]) -> None:
+    theirs = binomtest(*pair).proportion_ci(0.95, method="exact")
+    assert Proportion(*pair).exact == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_exact_intervals_cover_in_at_least_what_they_say() -> None:
+    for p in (0.02, 0.31, 0.5, 0.97):
+        ends = [Proportion(k, 40).exact for k in range(41)]
+        chances = [math.comb(40, k) * p**k * (1 - p) ** (40 - k) for k in range(41)]
+        covered = sum(c for c, (low, high) in zip(chances, ends, strict=True) if low <= p <= high)
+        assert covered >= 0.95
+
+
+def test_a_mean_over_seeds_has_students_interval() -> None:
+    values = (0.5, 0.56, 0.53)
+    over = OverSeeds(values)
+    assert over.interval == pytest.approx(t.interval(0.95, 2, 0.53, 0.03 / 3**0.5))
+    assert over.p_value == pytest.approx(ttest_1samp(values, 0).pvalue)
+    assert OverSeeds((0.1, 0.1)).p_value is None
+
+
+def test_one_seed_has_no_interval() -> None:
+    alone = OverSeeds.of([0.5, None, math.nan])
+    assert alone is not None
+    assert (alone.mean, alone.seeds, alone.interval, alone.p_value) == (0.5, 1, None, None)
+    assert OverSeeds.of([None]) is None
+    with pytest.raises(InputError, match="no seed"):
+        OverSeeds(())
+
+
+def test_the_curve_over_time_counts_what_was_there_by_then() -> None:
+    # Image i takes i / 10 seconds: certified at 0.0, 0.1 and 0.6, falsified at 0.3, misclassified at 0.4.
+    curve = anytime(outcome_rows("dense", 0, "ccufmuc"))
+    assert [curve.lower(at) for at in (0.0, 0.1, 0.5, 0.6, 9.0)] == pytest.approx(
+        [n / 7 for n in (1, 2, 2, 3, 3)]
+    )
+    assert [curve.upper(at) for at in (0.0, 0.3, 0.4, 9.0)] == pytest.approx([1, 6 / 7, 5 / 7, 5 / 7])
+    assert curve.last == 0.6
+    with pytest.raises(InputError, match="without answers"):
+        anytime([])
+
+
+@settings(derandomize=True, max_examples=30)
+@given(st.text("cufm", min_size=1, max_size=30), st.floats(0, 4), st.floats(0, 4))
+def test_the_two_curves_close_in(letters: str, one: float, other: float) -> None:
+    curve, (early, late) = anytime(outcome_rows("dense", 0, letters)), sorted((one, other))
+    assert 0 <= curve.lower(early) <= curve.lower(late) <= curve.upper(late) <= curve.upper(early) <= 1
+    assert curve.lower(9) == pytest.approx(letters.count("c") / len(letters))
+    assert curve.upper(9) == pytest.approx((letters.count("c") + letters.count("u")) / len(letters))

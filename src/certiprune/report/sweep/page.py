@@ -1,0 +1,133 @@
+"""The sweep's page: what its template shows, and the template filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from certiprune.report import figures as single
+from certiprune.report import html, layerwise, scales, surface
+from certiprune.report.statistics import Estimate
+from certiprune.report.sweep import compare, figures
+from certiprune.report.sweep.headline import sentences
+from certiprune.report.sweep.summary import Method, Sweep, relative
+from certiprune.report.sweep.table import Part, Row
+from certiprune.report.tickets import Claim
+from certiprune.store.layout import RunLayout
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The figures of one training, and those of each of its methods, layer by layer.
+
+    Attributes:
+        absent: the networks whose checkpoints would be needed and are not there.
+    """
+
+    name: str
+    figures: Sequence[Markup]
+    methods: Sequence[tuple[str, Sequence[Markup]]]
+    absent: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A run of the sweep; ``page`` is its own report, relative to the sweep's, where there is one."""
+
+    training: str
+    name: str
+    seed: int
+    folder: str
+    page: str | None
+
+
+def render(root: Path, sweep: Sweep, parts: list[Part], claim: Claim) -> str:
+    """The whole page as HTML that asks for nothing from outside."""
+    duels = compare.duels(sweep, parts)
+    found, tickets = compare.comparisons(duels), compare.seed_tickets(parts, claim)
+    verified = [r for block in sweep.blocks for m in block.methods for b in m.branches for r in b.rounds]
+    return html.fill(
+        "sweep.html.j2",
+        sweep=sweep,
+        parts=parts,
+        first=sweep.runs[0].summary,
+        headlines=sentences(sweep, parts, found, tickets),
+        networks=len(verified),
+        images=max((len(r.outcomes) for r in verified), default=0),
+        comparisons=found,
+        duels=[duel for duel in duels if duel.adjusted_chosen is not None],
+        claim=claim,
+        tickets=tickets,
+        sheets=[_sheet(part) for part in parts],
+        surface=Markup(surface.figure()),
+        links=links(root, sweep),
+        interval=interval_text,
+    )
+
+
+def links(root: Path, sweep: Sweep) -> list[Link]:
+    """Every run with its own page."""
+    found: dict[Path, Link] = {}
+    for block in sweep.blocks:
+        for method in (*block.pruned, *block.dense):
+            for branch in method.branches:
+                page = RunLayout(branch.folder).report
+                there = relative(root, page) if page.is_file() else None
+                link = Link(block.training, method.name, branch.seed, relative(root, branch.folder), there)
+                found.setdefault(branch.folder, link)
+    return list(found.values())
+
+
+def interval_text(found: Estimate, digits: int = 1) -> str:
+    """``[23.1, 41.0]``, in per cent."""
+    low, high = found.interval
+    return f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
+
+
+def _sheet(part: Part) -> Sheet:
+    block = part.block
+    shown = [
+        figures.by_sparsity(block, "standard accuracy", figures.share("standard")),
+        figures.by_sparsity(block, "PGD accuracy", figures.share("pgd")),
+        figures.by_sparsity(block, "certified accuracy", figures.share("certified")),
+        figures.by_sparsity(block, "upper side", figures.share("upper")),
+        figures.by_round(block, "unstable ReLUs", lambda row: row.unstable, "share of all ReLUs"),
+        figures.by_round(block, "verification", lambda row: row.seconds, "seconds an image"),
+        figures.over_time(block, part.rows),
+    ]
+    measured, absent = scales.collect(_checkpoints(part.rows))
+    shown.append(scales.figure(f"{block.training}: BatchNorm scales", measured))
+    methods = [(method.name, _layers(method)) for method in block.pruned]
+    return Sheet(block.training, _markup(shown), [(name, svgs) for name, svgs in methods if svgs], absent)
+
+
+def _layers(method: Method) -> list[Markup]:
+    """One seed's layers: the first one's, because layers are looked at and not counted."""
+    branch = method.branches[0]
+    rounds, name = figures.path(branch), f"{method.training}, {method.name}"
+    return _markup(
+        [
+            single.heat("relu", f"{name}: unstable ReLUs, %", rounds),
+            single.heat("weights", f"{name}: weights left, %", rounds),
+            layerwise.stability(name, rounds),
+            layerwise.widths(name, rounds),
+        ]
+    )
+
+
+def _checkpoints(rows: Sequence[Row]) -> dict[str, Path]:
+    """Where the first seed's networks of these rows are kept."""
+    found = {}
+    for row in rows:
+        branch = row.method.branches[0]
+        network = branch.round(row.number)
+        if network is not None:
+            found[row.method.name] = RunLayout(branch.folder).round(network.ladder, network.number).model
+    return found
+
+
+def _markup(svgs: Sequence[str | None]) -> list[Markup]:
+    return [Markup(svg) for svg in svgs if svg]

@@ -1,0 +1,212 @@
+"""What a sweep found, as values: the runs of every training, method of pruning and seed, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from certiprune.core.errors import InputError
+from certiprune.report.summary import Round, Summary, dig, read
+from certiprune.store.layout import DENSE, RunLayout
+
+Cell = tuple[str, str, int, Path]
+"""Names of the training and of the pruning, the seed, and the folder of that run."""
+IMP = "imp"
+"""The method that the others are compared with besides the dense network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """One seed's networks by one method.
+
+    Attributes:
+        dense: the network that pruning began with, of the same run; None until it is there.
+        rounds: the pruned networks in order; of a dense method the dense network alone.
+    """
+
+    seed: int
+    folder: Path
+    summary: Summary
+    dense: Round | None
+    rounds: tuple[Round, ...]
+
+    def round(self, number: int) -> Round | None:
+        return next((r for r in self.rounds if r.number == number), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A row of the table: one way of pruning networks of one training, or none.
+
+    Attributes:
+        name: the pruning's name; ``dense``, or such as ``dense with nrs``, for networks that are not pruned.
+        branches: one for each seed, in order.
+        extra: penalties that the training has only for this method, joined by ``+``.
+    """
+
+    training: str
+    name: str
+    branches: tuple[Branch, ...]
+    extra: str = ""
+
+    @property
+    def pruned(self) -> bool:
+        return all(r.ladder != DENSE for branch in self.branches for r in branch.rounds)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The rounds that every seed has."""
+        each = [{r.number for r in branch.rounds} for branch in self.branches]
+        return sorted(set.intersection(*each)) if each else []
+
+    def at(self, number: int) -> list[Round]:
+        """The networks of round ``number``, of the seeds that have it."""
+        return [r for branch in self.branches if (r := branch.round(number)) is not None]
+
+    def branch(self, seed: int) -> Branch | None:
+        return next((branch for branch in self.branches if branch.seed == seed), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """All methods with one training: the dense networks first, without extra penalties before those with some."""
+
+    training: str
+    methods: tuple[Method, ...]
+
+    @property
+    def dense(self) -> tuple[Method, ...]:
+        return tuple(method for method in self.methods if not method.pruned)
+
+    @property
+    def pruned(self) -> tuple[Method, ...]:
+        return tuple(method for method in self.methods if method.pruned)
+
+    def method(self, name: str) -> Method | None:
+        return next((method for method in self.methods if method.name == name), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep as far as it is.
+
+    Attributes:
+        missing: what is not there yet, one sentence each.
+    """
+
+    blocks: tuple[Block, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def runs(self) -> list[Branch]:
+        """One for each cell: its first branch."""
+        found = {
+            branch.folder: branch
+            for block in self.blocks
+            for method in (*block.pruned, *block.dense)
+            for branch in method.branches
+        }
+        return list(found.values())
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({branch.seed for branch in self.runs})
+
+
+def gather(cells: Iterable[Cell]) -> Sweep:
+    """Everything that the cells' records hold; a cell without results is said to be missing.
+
+    Raises:
+        InputError: no cell has results.
+    """
+    found: dict[str, list[tuple[str, int, Path, Summary]]] = {}
+    missing: list[str] = []
+    for training, pruning, seed, folder in cells:
+        runs = found.setdefault(training, [])
+        try:
+            runs.append((pruning, seed, folder, read(RunLayout(folder).records)))
+        except InputError as error:
+            missing.append(f"{training}, {pruning}, seed {seed}: {error}.")
+    blocks = tuple(_block(training, runs) for training, runs in found.items() if runs)
+    if not blocks:
+        raise InputError("no cell of the sweep has results yet: run it first, then report")
+    missing += [text for block in blocks for method in block.methods for text in _unfinished(method)]
+    return Sweep(blocks, tuple(missing))
+
+
+def relative(root: Path, path: Path) -> str:
+    """``path`` as seen from the sweep's folder, with slashes."""
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def penalties(summary: Summary) -> tuple[str, ...]:
+    """The names of the training's penalties."""
+    given = dig(summary.meta, "config", "train", "penalties") or ()
+    return tuple(str(dig(penalty, "name")) for penalty in given)
+
+
+def _block(training: str, runs: Sequence[tuple[str, int, Path, Summary]]) -> Block:
+    shared = set.intersection(*(set(penalties(summary)) for *_, summary in runs))
+    dense: dict[str, dict[int, Branch]] = {}
+    pruned: dict[str, tuple[str, dict[int, Branch]]] = {}
+    owners: dict[str, set[str]] = {}
+    for pruning, _, _, summary in runs:
+        for name in _ladders(pruning, summary):
+            owners.setdefault(name, set()).add(pruning)
+    for pruning, seed, folder, summary in runs:
+        extra = "+".join(name for name in penalties(summary) if name not in shared)
+        if summary.dense is not None:
+            branch = Branch(seed, folder, summary, summary.dense, (summary.dense,))
+            _keep(dense.setdefault(extra, {}), branch)
+        for own, rounds in _ladders(pruning, summary).items():
+            name = own if len(owners[own]) == 1 else f"{pruning}: {own}"
+            branch = Branch(seed, folder, summary, summary.dense, rounds)
+            pruned.setdefault(name, (extra, {}))[1].setdefault(seed, branch)
+    found = [
+        Method(training, f"{DENSE} with {extra}" if extra else DENSE, _sorted(branches), extra)
+        for extra, branches in sorted(dense.items())
+    ]
+    found += [Method(training, name, _sorted(seeds), extra) for name, (extra, seeds) in pruned.items()]
+    return Block(training, tuple(found))
+
+
+def _keep(branches: dict[int, Branch], branch: Branch) -> None:
+    """One dense network a seed: the cells share it, and the first that is verified completely counts."""
+    old = branches.get(branch.seed)
+    done = branch.dense is not None and branch.dense.complete
+    if old is None or (done and not (old.dense and old.dense.complete)):
+        branches[branch.seed] = branch
+
+
+def _ladders(pruning: str, summary: Summary) -> dict[str, tuple[Round, ...]]:
+    """The cell's methods: the ladder that is called like the pruning, whose other ladders are steps on its way.
+
+    Where none is called so, all ladders are methods; a single one has the pruning's name.
+    """
+    names = dict.fromkeys(r.ladder for r in summary.rounds if r.ladder != DENSE)
+    found = {name: tuple(r for r in summary.rounds if r.ladder == name) for name in names}
+    if pruning in found:
+        return {pruning: found[pruning]}
+    return {pruning: next(iter(found.values()))} if len(found) == 1 else found
+
+
+def _sorted(branches: Mapping[int, Branch]) -> tuple[Branch, ...]:
+    return tuple(branches[seed] for seed in sorted(branches))
+
+
+def _unfinished(method: Method) -> list[str]:
+    name = f"{method.training}, {method.name}"
+    numbers = {branch.seed: {r.number for r in branch.rounds} for branch in method.branches}
+    most = set.union(*numbers.values()) if numbers else set()
+    found = [
+        f"{name}, seed {seed}: rounds {', '.join(map(str, sorted(most - have)))} are not there yet."
+        for seed, have in numbers.items()
+        if most - have
+    ]
+    for branch in method.branches:
+        partial = [r.number for r in branch.rounds if not r.complete]
+        if partial:
+            found.append(f"{name}, seed {branch.seed}: not verified yet: {', '.join(map(str, partial))}.")
+    return found
