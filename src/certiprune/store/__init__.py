@@ -1,7 +1,7 @@
 """What a run leaves on disk: its folder, atomic files, and the records that are the truth about results."""
 
 from certiprune.store.commit import atomic, write_bytes, write_text
-from certiprune.store.layout import DENSE, RoundLayout, RunLayout
+from certiprune.store.layout import DENSE, RoundLayout, RunLayout, SweepLayout
 from certiprune.store.lock import occupy
 from certiprune.store.records import Records
 from certiprune.store.rows import EpochRow, ExampleRow, LayerRow, OutcomeRow, RoundRow, Row, StageRow
@@ -18,6 +18,7 @@ __all__ = [
     "Row",
     "RunLayout",
     "StageRow",
+    "SweepLayout",
     "atomic",
     "occupy",
     "write_bytes",
