@@ -65,6 +65,7 @@ def run(
     tensorboard: bool = False,
     start: Path | None = None,
     early: Collection[int] = (),
+    memory: int | None = None,
 ) -> None:
     """Do what is left of ``experiment`` in folder ``out``.
 
@@ -81,6 +82,7 @@ def run(
         start: the folder of a run whose finished dense network is taken over (see ``adopt.dense``), with its number of
             threads; what the run finds is what it would have found by itself.
         early: epochs after which the dense network's weights are kept, besides those that ladders rewind to.
+        memory: bytes that verification may hold; None for a share of what is free.
 
     Raises:
         ConfigError: the folder belongs to another experiment.
@@ -101,6 +103,7 @@ def run(
         threads=threads,
         tensorboard=tensorboard,
         early=early,
+        memory=memory,
     ) as opened:
         if start is not None:
             adopt.dense(opened, start)

@@ -34,6 +34,7 @@ class Session:
     Attributes:
         tensorboard: whether the metrics of training are also written for TensorBoard.
         early: the epochs after which the dense network's weights are kept.
+        memory: bytes that verification may hold; None for a share of what is free.
     """
 
     experiment: Experiment
@@ -43,6 +44,7 @@ class Session:
     watch: Watcher
     tensorboard: bool = False
     early: frozenset[int] = frozenset()
+    memory: int | None = None
 
 
 @contextmanager
@@ -56,6 +58,7 @@ def session(
     threads: int | None,
     tensorboard: bool = False,
     early: Collection[int] = (),
+    memory: int | None = None,
 ) -> Iterator[Session]:
     """Open ``out`` for ``experiment``; ``fresh`` removes an earlier run's files first.
 
@@ -88,7 +91,7 @@ def session(
             _claim(records, experiment, dataset, out)
             write_text(layout.experiment, load.dump(experiment))
             kept = experiment.rewinds.union(early)
-            yield Session(experiment, dataset, layout, records, watch, tensorboard, kept)
+            yield Session(experiment, dataset, layout, records, watch, tensorboard, kept, memory)
 
 
 @contextmanager

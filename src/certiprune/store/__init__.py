@@ -2,12 +2,13 @@
 
 from certiprune.store.commit import atomic, write_bytes, write_text
 from certiprune.store.layout import DENSE, RoundLayout, RunLayout, SweepLayout
-from certiprune.store.lock import occupy
+from certiprune.store.lock import Busy, alone, occupy
 from certiprune.store.records import Records
 from certiprune.store.rows import EpochRow, ExampleRow, LayerRow, OutcomeRow, RoundRow, Row, StageRow
 
 __all__ = [
     "DENSE",
+    "Busy",
     "EpochRow",
     "ExampleRow",
     "LayerRow",
@@ -19,6 +20,7 @@ __all__ = [
     "RunLayout",
     "StageRow",
     "SweepLayout",
+    "alone",
     "atomic",
     "occupy",
     "write_bytes",

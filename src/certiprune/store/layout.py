@@ -114,6 +114,11 @@ class SweepLayout:
         return self.root / "sweep.yaml"
 
     @property
+    def lock(self) -> Path:
+        """The file that the process running the sweep has locked; each run has its own."""
+        return self.root / ".lock"
+
+    @property
     def cells(self) -> Path:
         """The folder of the cells' runs."""
         return self.root / "cells"

@@ -51,6 +51,7 @@ class Task:
     Attributes:
         name: its folder within the sweep's, such as ``cells/n_fgsm/imp/seed-0``.
         text: what it is, for people.
+        sweep: the file of the sweep that it belongs to.
         start: the run folder whose dense network it goes on from; None where it trains its own.
         needs: the name of the task that fills ``start``.
         early: epochs after which a dense network's weights are kept for the cells that rewind to them.
@@ -58,6 +59,7 @@ class Task:
 
     name: str
     text: str
+    sweep: Path
     experiment: Experiment
     folder: Path
     start: Path | None = None
@@ -101,27 +103,27 @@ def tasks(planned: Sequence[Planned], layout: SweepLayout) -> list[Task]:
     sharing: dict[str, list[Planned]] = {}
     for cell in planned:
         sharing.setdefault(cell.dense.digest(), []).append(cell)
-    found, starts = list[Task](), dict[str, Task]()
+    starts = dict[str, Task]()
     for digest, cells in sharing.items():
         early = {rewind for cell in cells for rewind in cell.experiment.rewinds}
         text = f"{cells[0].training}, seed {cells[0].seed}: {', '.join(cell.pruning for cell in cells)}"
-        folder = layout.dense_run(digest)
-        task = Task(_name(folder, layout), text, cells[0].dense, folder, early=tuple(sorted(early)))
-        found.append(task)
-        starts[digest] = task
+        place = _place(layout.dense_run(digest), layout)
+        starts[digest] = Task(text=text, experiment=cells[0].dense, early=tuple(sorted(early)), **place)
+    found = [*starts.values()]
     for cell in planned:
         if cell.experiment.ladders:
-            dense, folder = starts[cell.dense.digest()], cell.folder(layout)
+            dense = starts[cell.dense.digest()]
             text = f"{cell.training}, {cell.pruning}, seed {cell.seed}"
-            task = Task(
-                _name(folder, layout), text, cell.experiment, folder, start=dense.folder, needs=dense.name
+            place = _place(cell.folder(layout), layout)
+            found.append(
+                Task(text=text, experiment=cell.experiment, start=dense.folder, needs=dense.name, **place)
             )
-            found.append(task)
     return found
 
 
-def _name(folder: Path, layout: SweepLayout) -> str:
-    return folder.relative_to(layout.root).as_posix()
+def _place(folder: Path, layout: SweepLayout) -> dict[str, Any]:
+    name = folder.relative_to(layout.root).as_posix()
+    return {"name": name, "sweep": layout.sweep, "folder": folder}
 
 
 def cells(folder: str | Path) -> list[Cell]:
