@@ -167,8 +167,7 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(
 
     executor = Interrupted()
     typed = Typed(tmp_path, monkeypatch, executor)
-    monkeypatch.setattr(sys, "argv", ["certiprune", *typed.words, "--fresh", "--jobs", "3"])
-    assert typed("--fresh") == 130 and executor.closed
+    assert typed("--fresh", "--jobs", "3") == 130 and executor.closed
     hint = f"go on with: certiprune {' '.join(typed.words)} --jobs 3"
     assert (
         capsys.readouterr().err.splitlines()[-1]

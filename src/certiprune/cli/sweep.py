@@ -66,7 +66,8 @@ def sweep(
     from certiprune.experiment.sweep import run as runs
 
     executor = _executor(jobs, threads, None if data is None else data.absolute(), ray)
-    with on_interrupt(f"what is finished is kept; go on with: {_again(file, folder)}"), View() as view:
+    again = _again(file, folder, jobs=jobs, threads=threads, data=data, ray=ray)
+    with on_interrupt(f"what is finished is kept; go on with: {again}"), View() as view:
         failures = runs.run(
             found,
             folder,
@@ -102,10 +103,12 @@ def _executor(jobs: int | None, threads: int | None, data: Path | None, ray: str
     return Processes(jobs, Means(threads or max(1, cores() // jobs), data, memory))
 
 
-def _again(file: Path, folder: Path) -> str:
-    """This command without ``--fresh``, and otherwise as it was typed."""
-    given = [word for word in sys.argv[1:] if word != "--fresh"]
-    return shlex.join(["certiprune", *(given or ["sweep", str(file), "--out", str(folder)])])
+def _again(file: Path, folder: Path, **options: object) -> str:
+    """The command that goes on with what this one has begun."""
+    words = ["certiprune", "sweep", str(file), "--out", str(folder)]
+    for name, value in options.items():
+        words += [] if value is None else [f"--{name}", str(value)]
+    return shlex.join(words)
 
 
 def _plan(found: Sweep, folder: Path, name: str) -> list[str]:

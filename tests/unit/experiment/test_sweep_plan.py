@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,12 @@ def test_the_cells_of_a_folder_are_found_by_its_file(tmp_path: Path) -> None:
         ("mnist-0.1/ibp", "imp", 3, tmp_path / "cells/mnist-0.1~ibp/imp/seed-3"),
         ("mnist-0.1/ibp", "imp+nrs", 3, tmp_path / "cells/mnist-0.1~ibp/imp+nrs/seed-3"),
     ]
+
+
+def test_the_example_of_the_documentation_is_one() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sweeps.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(planned(example)) == 24
 
 
 def test_what_is_dumped_reads_back() -> None:

@@ -1,7 +1,7 @@
 """Tasks on a Ray cluster (extra ``ray``). The sweep's folder must lie on storage that all nodes see.
 
-Each task is a Ray task that reserves as many CPUs as it has threads. Where a worker or a node dies, Ray runs its task
-again elsewhere, and that goes on with what is committed.
+Each task is a Ray task that reserves as many CPUs as it has threads, and a GPU where its device is one. Where a worker
+or a node dies, Ray runs its task again elsewhere, and that goes on with what is committed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ class OnRay:
         return len(self._running) < (fit if self._jobs is None else min(fit, self._jobs))
 
     def submit(self, task: Task) -> None:
-        self._running[self._perform.remote(task, self._means, self._board)] = task
+        # Ray hides every GPU from tasks that reserve none.
+        gpus = int(task.experiment.device.startswith("cuda"))
+        reference = self._perform.options(num_gpus=gpus).remote(task, self._means, self._board)
+        self._running[reference] = task
 
     def news(self, seconds: float) -> list[Told | Ended]:
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
