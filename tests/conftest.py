@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -14,3 +16,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 # Several workers share the cores, and threads that wait for each other slow all of them down. Equal numbers
 # need an equal order of additions, too, and so an equal number of threads.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Commands that a test runs in this process leave their number of threads behind."""
+    yield
+    torch.set_num_threads(1)

@@ -113,7 +113,8 @@ def test_masks_are_nested_and_weights_rewound(unbroken: Run) -> None:
     layout = RunLayout(unbroken[0])
     first, second = (checkpoint.load(layout.round("magnitude", number).model).mask for number in (1, 2))
     assert first is not None and second is not None and second.nested_in(first)
-    origins = {"magnitude": layout.round("dense", 0).initial, "random": layout.round("random", 0).early}
+    dense = layout.round("dense", 0)
+    origins = {"magnitude": dense.initial, "random": dense.early(2)}
     for name, number in NETWORKS[1:]:
         begin, origin = checkpoint.load(layout.round(name, number).initial), checkpoint.load(origins[name])
         assert begin.mask is not None

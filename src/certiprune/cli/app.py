@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from certiprune.cli import datasets, experiments, presets, report, steps, verify, vnnlib
+from certiprune.cli import datasets, experiments, presets, report, steps, sweep, verify, vnnlib
 
 app = typer.Typer(
     name="certiprune",
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("demo")(experiments.demo)
 app.command("run")(experiments.run)
 app.command("train")(experiments.train)
+app.command("sweep")(sweep.sweep)
 app.command("prune")(steps.prune)
 app.command("verify")(verify.verify)
 app.command("vnnlib")(vnnlib.vnnlib)

@@ -6,10 +6,6 @@ It ends when this process does, however that ends.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,13 +16,13 @@ from pathlib import Path
 from certiprune.cli.images import Images, read
 from certiprune.cli.machine import Share, importing, use_threads
 from certiprune.cli.rows import Row
+from certiprune.core import processes
 from certiprune.core.errors import CertipruneError, InputError
 
 Rows = Generator[Row, None, None]
 
 # As many images as the verifier bounds together; near the end workers get fewer, so that all end at about one time.
 _MOST = 16
-_SECONDS_TO_END = 5.0
 
 
 @dataclass(frozen=True)
@@ -113,37 +109,13 @@ def shared(work: Work, numbers: Sequence[int], jobs: int) -> Rows:
 @contextmanager
 def _workers(work: Work, jobs: int) -> Iterator[list[_Worker]]:
     """Worker processes, which are gone when the block is left."""
-    # Not forked: torch's threads do not survive that.
-    context = multiprocessing.get_context("spawn")
     workers: list[_Worker] = []
     try:
-        with _deaf_to_interrupts():
-            for _ in range(jobs):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-                process.start()
-                theirs.close()
-                workers.append(_Worker(process, ours))
+        for _ in range(jobs):
+            workers.append(_Worker(*processes.start(_serve, work)))
         yield list(workers)
     finally:
-        for worker in workers:
-            worker.pipe.close()
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.join(_SECONDS_TO_END)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started in the block ignore Ctrl-C, which a terminal sends to all: the parent ends them."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        processes.stop([(worker.process, worker.pipe) for worker in workers])
 
 
 def _answer(worker: _Worker) -> Row | None:
@@ -172,13 +144,7 @@ def _send(worker: _Worker, part: list[int]) -> None:
 
 
 def _crash(worker: _Worker) -> WorkerError:
-    worker.process.join(_SECONDS_TO_END)
-    code = worker.process.exitcode
-    how = f"ended with status {code}"
-    if code is not None and code < 0:
-        how = f"was ended by {signal.Signals(-code).name}"
-    if code == -signal.SIGKILL:
-        how += ", perhaps by the system for want of memory: take fewer --jobs or less --memory"
+    how = processes.ending(worker.process, "take fewer --jobs or less --memory")
     return WorkerError(f"a worker crashed on {_named(worker.busy)}: it {how}")
 
 
@@ -190,7 +156,7 @@ def _named(busy: set[int]) -> str:
 
 def _serve(pipe: Connection, work: Work) -> None:
     """A worker's life; runs in a process of its own."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    processes.end_with_parent()
     try:
         decide = _ready(work, read(work.images).cut(work.start, work.end))
         while True:
@@ -207,13 +173,6 @@ def _serve(pipe: Connection, work: Work) -> None:
         return
     except Exception as error:
         pipe.send(_Failed(f"{type(error).__name__}: {error}", False))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _ready(work: Work, images: Images) -> Callable[[Sequence[int]], Rows]:

@@ -61,12 +61,12 @@ class Meter:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, text=text)
         if done >= total:
-            self.line(f"{stage}: {text or 'done'} ({_clock(now - self._since)})")
+            self.line(f"{stage}: {text or 'done'} ({clock(now - self._since)})")
             self._stage = ""
         elif self._bar is None and now - self._shown >= SECONDS_BETWEEN_LINES:
             self._shown = now
             new = done - self._first
-            left = f", about {_clock((now - self._since) / new * (total - done))} left" if new else ""
+            left = f", about {clock((now - self._since) / new * (total - done))} left" if new else ""
             self.line(f"{stage}: {done}/{total}{left}{f'; {text}' if text else ''}")
 
     def line(self, text: str) -> None:
@@ -77,7 +77,8 @@ class Meter:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """``seconds`` for people."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = int(seconds + 0.5) // 60

@@ -1,4 +1,4 @@
-"""``certiprune report``: tables and figures of a run."""
+"""``certiprune report``: tables and figures of a run or of a sweep."""
 
 from __future__ import annotations
 
@@ -11,16 +11,61 @@ from certiprune.core.errors import InputError
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run, finished or not.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder of a run or of a sweep, finished or not.")
+    ],
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Of a sweep: how much worse, as a fraction, a lottery ticket may be.", show_default=False
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC",
+            help="Of a sweep: the validation metric that chooses each method's round, such as statistics/crown.",
+            show_default=False,
+        ),
+    ] = None,
+    parquet: Annotated[bool, typer.Option(help="Of a sweep: write every table as Parquet, too.")] = False,
 ) -> None:
-    """Write a run's tables and one self-contained HTML page; it only reads results.
+    """Write the tables and one self-contained HTML page of a run or of a sweep; it only reads results.
 
     \b
     Example:
       certiprune report demo-run
+      certiprune report runs/sweep --margin 0.01
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder of a run")
     from certiprune import report as reports
+    from certiprune.store import SweepLayout
 
+    if SweepLayout(folder).sweep.is_file():
+        print(sweep_page(folder, margin=margin, by=by, parquet=parquet))  # noqa: T201
+        return
+    if margin is not None or by is not None or parquet:
+        raise InputError(f"--margin, --by and --parquet are for the folder of a sweep, and {folder} is none")
     print(reports.write(folder))  # noqa: T201
+
+
+def sweep_page(
+    folder: Path, *, margin: float | None = None, by: str | None = None, parquet: bool = False
+) -> Path:
+    """Write the page of the sweep in ``folder`` and those of its cells that have results; returns the sweep's.
+
+    Raises:
+        InputError: no cell has results yet, or an option does not fit.
+    """
+    from certiprune import report as reports
+    from certiprune.experiment.sweep import cells
+    from certiprune.report import sweep
+    from certiprune.store import RunLayout
+
+    found = [(cell.training, cell.pruning, cell.seed, cell.folder) for cell in cells(folder)]
+    claim = None if margin is None else sweep.Claim(margin=margin)
+    for *_, place in found:
+        if RunLayout(place).records.is_file():
+            reports.write(place)
+    return sweep.write(folder, found, claim=claim, by=by, parquet=parquet)

@@ -175,6 +175,11 @@ class Experiment(Section):
             before[ladder.name] = ladder
         return self
 
+    @property
+    def rewinds(self) -> frozenset[int]:
+        """The epochs of the dense network's training that ladders go back to."""
+        return frozenset(ladder.rewind for ladder in self.ladders if isinstance(ladder.rewind, int))
+
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults included, as plain values that YAML and JSON can hold."""
         return self.model_dump(mode="json", by_alias=True)

@@ -9,31 +9,17 @@ put together; an empty list takes them all away. Other settings are taken whole:
 from __future__ import annotations
 
 import difflib
-import types
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from certiprune.core.errors import ConfigError, hint
-from certiprune.experiment import presets
+from certiprune.experiment import presets, reading
 from certiprune.experiment.config import Experiment
 from certiprune.experiment.registry import fill_in
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which silently keeps the last of two equal keys; this one refuses them."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"{key.value} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def load(source: str | Path) -> Experiment:
@@ -47,11 +33,7 @@ def load(source: str | Path) -> Experiment:
         if str(source) not in presets.names():
             raise ConfigError(f"{source}: no such experiment file or preset; {_known(str(source))}")
         path = presets.path(str(source))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as text ({error.__class__.__name__})") from error
-    return parse(text, name=f"{source}.yaml" if presets.holds(path) else str(path))
+    return parse(reading.text_of(path), name=f"{source}.yaml" if presets.holds(path) else str(path))
 
 
 def parse(text: str, *, name: str = "experiment") -> Experiment:
@@ -60,26 +42,28 @@ def parse(text: str, *, name: str = "experiment") -> Experiment:
     Raises:
         ConfigError: as ``load`` does.
     """
-    try:
-        tree = yaml.compose(text, Loader=_Loader)
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ConfigError(f"{name}{f', line {mark.line + 1}' if mark else ''}: {problem}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{name}: is nested too deeply") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{name}: must hold settings such as 'seed: 0', and holds none")
-    content = _on_base(content, name)
+    content, tree = reading.settings(text, name)
+    return checked(on_base(content, name), name, tree)
+
+
+def checked(content: Mapping[str, Any], name: str, tree: yaml.Node | None = None) -> Experiment:
+    """The experiment of complete settings; ``name`` and ``tree`` are for errors.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
     try:
         return fill_in(Experiment.model_validate(content), name)
     except ValidationError as error:
-        raise ConfigError(_one_line(error, name, tree)) from error
+        raise ConfigError(reading.mistake(error, name, tree, Experiment)) from error
 
 
-def _on_base(content: dict[str, Any], name: str) -> dict[str, Any]:
-    """``content`` put on top of what its ``base`` names; as it is where it has none."""
+def on_base(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """``content`` put on top of what its ``base`` names; as it is where it has none.
+
+    Raises:
+        ConfigError: a base is not there; ``name`` is what the error calls the file.
+    """
     bases = content.get("base", [])
     whole: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases if isinstance(bases, list) else [None]:
@@ -89,19 +73,20 @@ def _on_base(content: dict[str, Any], name: str) -> dict[str, Any]:
                 hint(base, valid) if isinstance(base, str) else "name presets, such as demo or mnist-0.3/ibp"
             )
             raise ConfigError(f"{name}: base: there is no preset {base!r}; {advice}")
-        below = yaml.load(presets.base(base).read_text(encoding="utf-8"), Loader=_Loader)
-        whole = _merged(whole, _on_base(below, base))
-    return _merged(whole, {key: value for key, value in content.items() if key != "base"})
+        below, _ = reading.settings(presets.base(base).read_text(encoding="utf-8"), base)
+        whole = merged(whole, on_base(below, base))
+    return merged(whole, {key: value for key, value in content.items() if key != "base"})
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings ``above`` over those ``below``, put together as a file over its base."""
     return {**below, **{key: _put_on(key, below.get(key), value) for key, value in above.items()}}
 
 
 def _put_on(key: str, below: Any, above: Any) -> Any:
     """One setting, list or section over another; the train section's lists are reached through the section."""
     if isinstance(below, dict) and isinstance(above, dict) and key not in _WHOLE:
-        return _merged(below, above)
+        return merged(below, above)
     if key in _BY_NAME and isinstance(below, list) and isinstance(above, list) and above:
         return _joined(below, above)
     return above
@@ -136,72 +121,7 @@ def dump(experiment: Experiment) -> str:
     return yaml.safe_dump(experiment.resolved(), sort_keys=False, allow_unicode=True)
 
 
-def _one_line(error: ValidationError, name: str, tree: yaml.Node | None) -> str:
-    # Unknown keys come first: where a key is misspelt, the complaint that it is missing only distracts.
-    problems = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-    first = problems[0]
-    place = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))
-    line = _line(tree, place)
-    where = f"{name}{f', line {line}' if line else ''}: {_dotted(place)}"
-    if first["type"] == "extra_forbidden":
-        what = f"no such setting{_suggest(place)}"
-    else:
-        what = first["msg"].removeprefix("Value error, ")
-        what = what[:1].lower() + what[1:]
-        if isinstance(first["input"], str | int | float | bool | None) and repr(first["input"]) not in what:
-            what += f", not {first['input']!r}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}: {what}{more}" if place else f"{name}: {what}{more}"
-
-
-def _dotted(place: Sequence[int | str]) -> str:
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
-
-
-def _line(node: yaml.Node | None, place: Sequence[int | str]) -> int | None:
-    """The line of the file, from 1, on which the setting at ``place`` (or its nearest parent) stands."""
-    line = None
-    for part in place:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _suggest(place: Sequence[int | str]) -> str:
-    """What the unknown last part of ``place`` was probably meant to be."""
-    section: type[BaseModel] = Experiment
-    for part in place[:-1]:
-        if isinstance(part, str):
-            section = _section_in(section.model_fields[part].annotation) or section
-    names = [info.alias or field for field, info in section.model_fields.items()]
-    return _near(place[-1], names) or f"; there are {', '.join(names)}"
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (tuple, list, Union, types.UnionType):
-        return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
-    return None
-
-
 def _known(word: str) -> str:
     """The preset that was probably meant, or where they are listed."""
     close = difflib.get_close_matches(word, presets.names(), n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else "`certiprune presets` lists the presets"
-
-
-def _near(word: object, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""

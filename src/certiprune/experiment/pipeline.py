@@ -11,11 +11,12 @@ epoch, within verification with the images that have no verdict yet.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from certiprune.core.errors import InputError
+from certiprune.experiment import adopt
 from certiprune.experiment.config import Experiment
 from certiprune.experiment.events import Event, Watcher, unwatched
 from certiprune.experiment.session import Session, session
@@ -62,6 +63,9 @@ def run(
     threads: int | None = None,
     until: str | None = None,
     tensorboard: bool = False,
+    start: Path | None = None,
+    early: Collection[int] = (),
+    memory: int | None = None,
 ) -> None:
     """Do what is left of ``experiment`` in folder ``out``.
 
@@ -75,6 +79,10 @@ def run(
         threads: CPU threads; by default as many as the run was begun with, or torch's own number.
         until: the name of the stage to stop after; None for all.
         tensorboard: write the metrics of training for TensorBoard as well.
+        start: the folder of a run whose finished dense network is taken over (see ``adopt.dense``), with its number of
+            threads; what the run finds is what it would have found by itself.
+        early: epochs after which the dense network's weights are kept, besides those that ladders rewind to.
+        memory: bytes that verification may hold; None for a share of what is free.
 
     Raises:
         ConfigError: the folder belongs to another experiment.
@@ -84,6 +92,8 @@ def run(
     names = [stage.name for stage in todo]
     if until is not None and until not in names:
         raise InputError(f"there is no stage {until}; there are {', '.join(names)}")
+    if start is not None:
+        threads = adopt.threads(start, threads)
     with session(
         experiment,
         Path(out),
@@ -92,7 +102,11 @@ def run(
         data_folder=data_folder,
         threads=threads,
         tensorboard=tensorboard,
+        early=early,
+        memory=memory,
     ) as opened:
+        if start is not None:
+            adopt.dense(opened, start)
         for stage in todo:
             _do(opened, stage)
             if stage.name == until:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,6 +33,8 @@ class Session:
 
     Attributes:
         tensorboard: whether the metrics of training are also written for TensorBoard.
+        early: the epochs after which the dense network's weights are kept.
+        memory: bytes that verification may hold; None for a share of what is free.
     """
 
     experiment: Experiment
@@ -41,6 +43,8 @@ class Session:
     records: Records
     watch: Watcher
     tensorboard: bool = False
+    early: frozenset[int] = frozenset()
+    memory: int | None = None
 
 
 @contextmanager
@@ -53,6 +57,8 @@ def session(
     data_folder: Path | None,
     threads: int | None,
     tensorboard: bool = False,
+    early: Collection[int] = (),
+    memory: int | None = None,
 ) -> Iterator[Session]:
     """Open ``out`` for ``experiment``; ``fresh`` removes an earlier run's files first.
 
@@ -84,7 +90,8 @@ def session(
         with Records.open(layout.records) as records, _threads(records, threads, out):
             _claim(records, experiment, dataset, out)
             write_text(layout.experiment, load.dump(experiment))
-            yield Session(experiment, dataset, layout, records, watch, tensorboard)
+            kept = experiment.rewinds.union(early)
+            yield Session(experiment, dataset, layout, records, watch, tensorboard, kept, memory)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """What a run leaves on disk: its folder, atomic files, and the records that are the truth about results."""
 
 from certiprune.store.commit import atomic, write_bytes, write_text
-from certiprune.store.layout import DENSE, RoundLayout, RunLayout
-from certiprune.store.lock import occupy
+from certiprune.store.layout import DENSE, RoundLayout, RunLayout, SweepLayout
+from certiprune.store.lock import Busy, alone, occupy
 from certiprune.store.records import Records
 from certiprune.store.rows import EpochRow, ExampleRow, LayerRow, OutcomeRow, RoundRow, Row, StageRow
 
 __all__ = [
     "DENSE",
+    "Busy",
     "EpochRow",
     "ExampleRow",
     "LayerRow",
@@ -18,6 +19,8 @@ __all__ = [
     "Row",
     "RunLayout",
     "StageRow",
+    "SweepLayout",
+    "alone",
     "atomic",
     "occupy",
     "write_bytes",

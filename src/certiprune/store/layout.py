@@ -1,4 +1,4 @@
-"""Every path of a run; nothing else in the library builds one."""
+"""Every path of a run and of a sweep; nothing else in the library builds one."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ class RoundLayout:
         """The weights before any training."""
         return self.folder / "initial.safetensors"
 
-    @property
-    def early(self) -> Path:
-        """The weights after the early epoch that rewinding can go back to."""
-        return self.folder / "early.safetensors"
+    def early(self, epoch: int) -> Path:
+        """The weights after ``epoch`` epochs, which later rounds can go back to."""
+        return self.folder / f"early-{epoch}.safetensors"
 
     @property
     def training(self) -> Path:
@@ -97,3 +96,46 @@ class RunLayout:
         if number < 0:
             raise InputError(f"round {number} of {ladder} is negative; rounds are counted from 0")
         return RoundLayout(self.checkpoints / ladder / str(number))
+
+
+@dataclass(frozen=True)
+class SweepLayout:
+    """The folder of a sweep, which holds the folders of many runs.
+
+    Attributes:
+        root: the folder; it need not exist.
+    """
+
+    root: Path
+
+    @property
+    def sweep(self) -> Path:
+        """The resolved sweep file."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """The file that the process running the sweep has locked; each run has its own."""
+        return self.root / ".lock"
+
+    @property
+    def cells(self) -> Path:
+        """The folder of the cells' runs."""
+        return self.root / "cells"
+
+    @property
+    def dense(self) -> Path:
+        """The folder of the runs that train dense networks for the cells."""
+        return self.root / "dense"
+
+    def cell(self, training: str, pruning: str, seed: int) -> Path:
+        """The run folder of a cell; a preset's name such as ``mnist-0.3/ibp`` becomes ``mnist-0.3~ibp``."""
+        return self.cells / _folder(training) / _folder(pruning) / f"seed-{seed}"
+
+    def dense_run(self, digest: str) -> Path:
+        """The run folder of the dense network whose experiment has this digest."""
+        return self.dense / digest[:12]
+
+
+def _folder(name: str) -> str:
+    return name.replace("/", "~")

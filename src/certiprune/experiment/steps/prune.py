@@ -78,6 +78,6 @@ def _weights(session: Session, work: Work) -> Mapping[str, Tensor]:
             file = Work(None, 0).files(session).initial
         case "learning_rate" | "finetune":
             file = work.before(session.experiment).files(session).model
-        case _:
-            file = session.layout.round(work.ladder.name, 0).early
+        case epoch:
+            file = Work(None, 0).files(session).early(epoch)
     return snapshot(checkpoint.load(file).model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -80,22 +79,13 @@ class _Keep:
 
     def on_epoch(self, state: TrainState, record: EpochRecord) -> None:
         # The early weights go first: once the state is saved, a resumed training does not come by here again.
-        if self.work.ladder is None:
-            for path in early(self.session, state.epoch):
-                _save(self.session, path, state.model)
+        if self.work.ladder is None and state.epoch in self.session.early:
+            path = self.work.files(self.session).early(state.epoch)
+            model = _holding(self.session, state.model)
+            checkpoint.save(path, model, spec(self.session), mask=None, note={"network": self.work.name})
         save_state(self.work.files(self.session).training, state)
         self.session.records.add(_row(self.work, record))
         self.text = f"loss {record.metrics['loss']:.3f}, accuracy {record.metrics['accuracy']:.1%}"
-
-
-def early(session: Session, epoch: int) -> list[Path]:
-    """Where the dense network's weights after ``epoch`` epochs are kept: a file for each ladder in need."""
-    ladders = session.experiment.ladders
-    return [session.layout.round(ladder.name, 0).early for ladder in ladders if ladder.rewind == epoch]
-
-
-def _save(session: Session, path: Path, tensors: Mapping[str, Tensor]) -> None:
-    checkpoint.save(path, _holding(session, tensors), spec(session), mask=None, note={"network": "dense/0"})
 
 
 def _holding(session: Session, tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -34,7 +34,7 @@ def run(session: Session, work: Work) -> Result:
         chosen.images,
         chosen.labels,
         eps=settings.eps,
-        budget=Budget(seconds=settings.seconds, nodes=settings.nodes),
+        budget=Budget(seconds=settings.seconds, nodes=settings.nodes, memory=session.memory),
         indices=missing,
         original=model,
     )

@@ -1,0 +1,98 @@
+"""A sweep on a real cluster: a worker that is killed loses nothing, and nothing is counted twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from facts import assert_equal_runs
+from sweeping import TINY, Inline
+
+from certiprune.core.errors import CertipruneError
+from certiprune.experiment import sweep
+from certiprune.experiment.sweep import run as runs
+from certiprune.experiment.sweep import tasks
+from certiprune.store import Records, RunLayout, SweepLayout
+
+HERE = Path(__file__).parent
+EPOCHS = 60
+LONGER = TINY.replace("epochs: 2", f"epochs: {EPOCHS}")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+]
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Of a cluster in other processes, because Ray warns of what is no error here."""
+    command = [sys.executable, str(HERE / "ray_cluster.py")]
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        said = next((line.split()[1] for line in process.stdout if line.startswith("address ")), None)
+        assert said is not None
+        yield said
+
+
+def epochs(folder: Path) -> int:
+    """How many epochs a run's records hold; 0 where there are none yet."""
+    try:
+        with Records.open(RunLayout(folder).records, read_only=True) as records:
+            return len(records.epochs("dense"))
+    except CertipruneError:
+        return 0
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path, address: str) -> None:
+    file, there = tmp_path / "sweep.yaml", tmp_path / "cluster"
+    file.write_text(LONGER)
+    found = tasks(sweep.grid(sweep.load(file)), SweepLayout(there))
+    command = [sys.executable, "-m", "certiprune", "sweep", str(file), "--out", str(there), "--ray", address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        dense = found[0].folder
+        while epochs(dense) < 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+        holder = re.match(r"process (\d+) on", RunLayout(dense).lock.read_text())
+        assert holder is not None
+        os.kill(int(holder[1]), signal.SIGKILL)
+        killed_after = epochs(dense)
+        said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert 3 <= killed_after < EPOCHS
+    assert said.count(f"{found[0].name}: begun") == 1 and f"{len(found)} of {len(found)} tasks done" in said
+    here = tmp_path / "here"
+    assert runs.run(sweep.load(file), here, Inline()) == []
+    for task in found:
+        assert_equal_runs(task.folder, here / task.name)
+
+
+def test_no_cluster_is_said_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(TINY)
+    command = [
+        sys.executable,
+        "-m",
+        "certiprune",
+        "sweep",
+        str(file),
+        "--out",
+        str(tmp_path / "s"),
+        "--ray",
+        "auto",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no Ray cluster at auto" in done.stderr.splitlines()[-1]
