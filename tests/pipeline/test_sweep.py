@@ -142,8 +142,16 @@ def test_a_failed_cell_is_named_at_the_end_and_tried_again(
     assert "8 of 8 stages done; fgsm, snip, seed 0" in capsys.readouterr().out
     assert typed() == 0
     said = capsys.readouterr()
-    assert said.out == f"{typed.out}\n"
+    page = typed.out / "report.html"
+    assert said.out == f"The report: {page}\n"
     assert [line for line in said.err.splitlines() if line.endswith("begun")] == [f"{CELLS[0]}: begun"]
+    # The same page again, from the records alone.
+    before = page.read_bytes()
+    page.unlink()
+    assert status(["report", str(typed.out)]) == 0 and page.read_bytes() == before
+    assert (typed.out / CELLS[0] / "report.html").is_file()
+    assert status(["report", str(typed.out / CELLS[0]), "--margin", "0.01"]) == 2
+    assert "are for the folder of a sweep" in capsys.readouterr().err
 
 
 def test_nothing_is_begun_after_a_failure_where_that_is_asked_for(tmp_path: Path) -> None:
