@@ -238,3 +238,17 @@ def test_presets_lists_the_parts_that_files_are_put_together_from(certiprune):
     lines = certiprune("presets", "--parts").out.splitlines()
     assert [line.split()[0] for line in lines] == presets.parts()
     assert "magnitude pruning" in next(line for line in lines if line.startswith("imp "))
+
+
+def test_presets_says_what_sweeps_take_and_writes_one_out(certiprune, monkeypatch):
+    from certiprune.experiment.estimate import Pace
+
+    monkeypatch.setattr(Pace, "image", lambda self, experiment: 1e-3)
+    lines = certiprune("presets", "--sweeps").out.splitlines()
+    assert [line.split()[0] for line in lines] == presets.sweeps()
+    # Nine rows with 148 rounds (structlth with those of imp besides) and four dense networks, five times.
+    line = next(line for line in lines if line.startswith("study-fashion-certified"))
+    assert "760 networks: training about" in line and "verification at most 528 d" in line
+    assert certiprune("presets", "study-fashion-certified").out.startswith("schema: 1")
+    timed = certiprune("presets", "--time").out.splitlines()
+    assert [line.split()[0] for line in timed] == presets.names()

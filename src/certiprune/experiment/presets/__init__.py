@@ -2,7 +2,7 @@
 
 A preset is called by its file's place: ``demo``, ``mnist-0.3/ibp``. The files in ``parts`` are no experiments: they
 hold what experiments are put together from, a setting, a training scheme or a way of pruning, for their key ``base``
-(see ``load``).
+(see ``load``). Those in ``sweeps`` are whole sweeps.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _PARTS = "parts"
+_SWEEPS = "sweeps"
 
 
 def names() -> list[str]:
     """The presets' names: those that stand alone, then SETTING/SCHEME, in alphabetical order each."""
-    files = [file for file in _HERE.rglob("*.yaml") if file.parent.name != _PARTS]
+    files = [file for file in _HERE.rglob("*.yaml") if file.parent.name not in (_PARTS, _SWEEPS)]
     found = [file.relative_to(_HERE).with_suffix("").as_posix() for file in files]
     return sorted(found, key=lambda name: ("/" in name, name))
 
@@ -25,9 +26,19 @@ def parts() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in (_HERE / _PARTS).glob("*.yaml"))
 
 
-def comment(name: str) -> str:
-    """What the first line of the file of ``name`` says of it; empty where it says nothing."""
-    first = base(name).read_text(encoding="utf-8").partition("\n")[0]
+def sweeps() -> list[str]:
+    """The names of the sweeps that come with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in (_HERE / _SWEEPS).glob("*.yaml"))
+
+
+def sweep(name: str) -> Path:
+    """The file of the sweep ``name``, which is one of ``sweeps()``."""
+    return _HERE / _SWEEPS / f"{name}.yaml"
+
+
+def comment(file: Path) -> str:
+    """What the first line of a preset's, part's or sweep's ``file`` says of it; empty where it says nothing."""
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 

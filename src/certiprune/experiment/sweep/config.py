@@ -72,13 +72,18 @@ class Sweep(Section):
 
 
 def load(path: Path) -> Sweep:
-    """The sweep in the YAML file ``path``; ``plan.grid`` finds what is wrong with its experiments.
+    """The sweep in the YAML file ``path``, or the preset of that name where there is no such file.
+
+    ``plan.grid`` finds what is wrong with its experiments.
 
     Raises:
-        ConfigError: no such file, not YAML, or a setting that is unknown or out of range.
+        ConfigError: no such file or preset, not YAML, or a setting that is unknown or out of range.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such sweep file")
+        known = presets.sweeps()
+        if str(path) not in known:
+            raise ConfigError(f"{path}: no such sweep file or preset; {hint(str(path), known)}")
+        return parse(presets.sweep(str(path)).read_text(encoding="utf-8"), name=f"{path}.yaml")
     return parse(reading.text_of(path), name=str(path))
 
 
