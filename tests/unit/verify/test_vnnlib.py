@@ -6,7 +6,6 @@ import gzip
 import itertools
 import logging
 import operator
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certiprune.core.errors import InputError
-from certiprune.verify import vnnlib, vnnlib_logic, vnnlib_one
+from certiprune.verify import vnnlib, vnnlib_logic
 from certiprune.verify.problem import Problem
 
 TWO = "(vnnlib-version <2.0>)\n(declare-network f\n (declare-input X real [1,2])\n (declare-output Y real [1,3])\n)\n"
@@ -204,11 +203,10 @@ def test_a_file_that_lacks_or_asks_too_much_is_refused(tmp_path: Path, text: str
 
 
 def test_disjuncts_are_counted_before_they_are_made() -> None:
+    # Their four thousand million pairs would not fit into memory.
     many = [vnnlib_logic.Disjunct()] * 2**16
-    started = time.perf_counter()
     with pytest.raises(vnnlib_logic.RefusedError, match="disjuncts"):
         vnnlib_logic.all_of([many, many])
-    assert time.perf_counter() - started < 1.0
 
 
 @pytest.mark.parametrize(
@@ -222,17 +220,15 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, data: bytes | Non
         vnnlib.read(tmp_path / "p", inputs=2, outputs=3, shape=(2,))
 
 
-def test_an_image_sized_file_is_read_fast(tmp_path: Path) -> None:
+def test_an_image_sized_file_is_read(tmp_path: Path) -> None:
     text = declared(3072, 10).replace(") (", ")\n(")
     text += "".join(f"(assert (<= X_{k} 0.{k:04}))\n(assert (>= X_{k} 0.0))\n\n" for k in range(3072))
     text += "(assert (or" + "".join(f"\n (and (>= Y_{k} Y_0))" for k in range(1, 10)) + "))"
-    seconds = []
-    for _ in range(3):
-        started = time.process_time()
-        vnnlib_one.parse(text, "p", inputs=3072, outputs=10)
-        seconds.append(time.process_time() - started)
-    # It takes about 0.03 s; the room is for slower machines.
-    assert min(seconds) < 0.2
+    (tmp_path / "p").write_text(text)
+    (found,) = vnnlib.read(tmp_path / "p", inputs=3072, outputs=10, shape=(3072,))
+    upper = torch.tensor([float(f"0.{k:04}") for k in range(3072)], dtype=torch.float64)
+    assert not found.box.lower.any() and found.box.upper.flatten().equal(upper)
+    assert len(clauses(found)) == 9
 
 
 def test_version_two_gives_the_same_problem(tmp_path: Path) -> None:
