@@ -150,6 +150,8 @@ def test_a_failed_cell_is_named_at_the_end_and_tried_again(
     page.unlink()
     assert status(["report", str(typed.out)]) == 0 and page.read_bytes() == before
     assert (typed.out / CELLS[0] / "report.html").is_file()
+    assert status(["run", "demo", "--out", str(typed.out)]) == 2 and page.read_bytes() == before
+    assert "holds a sweep" in capsys.readouterr().err
     assert status(["report", str(typed.out / CELLS[0]), "--margin", "0.01"]) == 2
     assert "are for the folder of a sweep" in capsys.readouterr().err
 

@@ -57,10 +57,14 @@ def presets(
 def _write(name: str) -> None:
     from pathlib import Path
 
+    from certiprune.core.errors import ConfigError, hint
     from certiprune.experiment import load
     from certiprune.experiment import presets as known
     from certiprune.experiment.sweep import config
 
+    valid = [*known.names(), *known.sweeps()]
+    if name not in valid:
+        raise ConfigError(f"there is no preset {name!r}; {hint(name, valid)}")
     if name in known.sweeps():
         print(config.dump(config.load(Path(name))))  # noqa: T201
     else:

@@ -21,7 +21,7 @@ from certiprune.data import Dataset
 from certiprune.experiment import load
 from certiprune.experiment.config import Experiment
 from certiprune.experiment.events import Watcher
-from certiprune.store import Records, RunLayout, occupy, write_text
+from certiprune.store import Records, RunLayout, SweepLayout, occupy, write_text
 from certiprune.train.tensorboard import require as require_tensorboard
 
 ADVICE = "choose another folder (--out), or start over (--fresh)"
@@ -82,6 +82,10 @@ def session(
         train_limit=experiment.data.train_limit,
         test_limit=experiment.data.test_limit,
     )
+    if SweepLayout(out).sweep.is_file():
+        raise ConfigError(
+            f"{out} holds a sweep, whose page and tables a run there would replace; choose another folder"
+        )
     with occupy(out) as layout:
         if fresh and layout.records.exists():
             _clear(layout)
