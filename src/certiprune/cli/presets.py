@@ -82,16 +82,7 @@ def _sweeps() -> dict[str, str]:
     pace, found = Pace(), {}
     for name in known.sweeps():
         cells = sweep.grid(config.load(Path(name)), name=name)
-        # Each dense network is trained once for all of its cells.
-        dense = {cell.dense.digest(): cell.dense for cell in cells}
-        alone = estimate(dense.values(), pace)
-        twice = estimate([cell.dense for cell in cells], pace)
-        whole = estimate([cell.experiment for cell in cells], pace)
-        total = type(whole)(
-            whole.networks - twice.networks + alone.networks,
-            whole.training - twice.training + alone.training,
-            whole.verification - twice.verification + alone.verification,
-        )
+        total = estimate([cell.experiment for cell in cells], pace)
         found[name] = f"{known.comment(known.sweep(name))} {_text(total)}"
     return found
 

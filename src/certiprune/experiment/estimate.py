@@ -83,26 +83,32 @@ class Pace:
 
 
 def estimate(experiments: Iterable[Experiment], pace: Pace) -> Estimate:
-    """What ``experiments`` take together, one after the other."""
-    found = [_one(experiment, pace) for experiment in experiments]
-    return Estimate(
-        sum(e.networks for e in found), sum(e.training for e in found), sum(e.verification for e in found)
-    )
+    """What ``experiments`` take together; a dense network that several share is counted once, as a sweep trains it."""
+    networks, training, verification = 0, 0.0, 0.0
+    dense = set[str]()
+    for experiment in experiments:
+        digest = experiment.model_copy(update={"ladders": ()}).digest()
+        plan, verify = experiment.train.plan(), experiment.verify
+        rounds = [ladder for ladder in experiment.ladders for _ in ladder.keep]
+        epochs = [ladder.plan(plan).epochs + _scoring(ladder) for ladder in rounds]
+        if digest not in dense:
+            epochs.append(plan.epochs)
+        dense.add(digest)
+        networks += len(epochs)
+        training += sum(epochs) * _epoch(experiment, pace)
+        verification += len(epochs) * verify.images * verify.seconds
+    return Estimate(networks, training, verification)
 
 
-def _one(experiment: Experiment, pace: Pace) -> Estimate:
-    plan, train = experiment.train.plan(), experiment.train
+def _epoch(experiment: Experiment, pace: Pace) -> float:
+    """Seconds of an epoch of training."""
+    train, limit = experiment.train, experiment.data.train_limit
     images = _DATA.get(experiment.data.name, _OTHER)[2]
-    images = min(images, experiment.data.train_limit or images)
     steps = _STEPS.get(train.loss.name, max(_STEPS.values()))
     bounded = losses.build(train.loss.name, **train.loss.options).certified
     if not bounded and any(penalty.name in ("rs", "nrs", "fast_ibp") for penalty in train.penalties):
         steps += _BOUNDS
-    rounds = [ladder for ladder in experiment.ladders for _ in ladder.keep]
-    epochs = plan.epochs + sum(ladder.plan(plan).epochs + _scoring(ladder) for ladder in rounds)
-    networks, verify = 1 + len(rounds), experiment.verify
-    training = epochs * images * steps * pace.image(experiment)
-    return Estimate(networks, training, networks * verify.images * verify.seconds)
+    return min(images, limit or images) * steps * pace.image(experiment)
 
 
 def _scoring(ladder: Ladder) -> int:

@@ -5,7 +5,7 @@ from certiprune.prune.calibration import Calibration
 from certiprune.prune.groups import Group, Groups
 from certiprune.prune.hold import hold, mask_of, release
 from certiprune.prune.rank import Selection, rank_and_select, remaining
-from certiprune.prune.rewind import Rewind, rewind_, snapshot
+from certiprune.prune.rewind import rewind_, snapshot
 from certiprune.prune.schedule import Ladder
 from certiprune.prune.scores.base import AbstractScorer, Scores
 from certiprune.prune.select import floored, select
@@ -16,7 +16,6 @@ __all__ = [
     "Group",
     "Groups",
     "Ladder",
-    "Rewind",
     "Scores",
     "Selection",
     "floored",

@@ -7,7 +7,6 @@ al., "Linear mode connectivity and the lottery ticket hypothesis", ICML 2020 (to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +14,6 @@ from torch import Tensor, nn
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.prune.scores.base import masked_parameters
-
-
-class Rewind(StrEnum):
-    """Where a round starts from."""
-
-    INITIAL = "initial"
-    """the weights before any training"""
-    EARLY = "early"
-    """the dense network's weights after an early epoch"""
-    NONE = "none"
-    """the weights as the last round left them: finetuning"""
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
