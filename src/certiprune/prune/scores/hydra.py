@@ -21,19 +21,17 @@ from typing import TYPE_CHECKING, ClassVar, get_args
 import torch
 from torch import Tensor, nn
 
-from certiprune.core.errors import InputError, hint
+from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.prune.scores.base import AbstractScorer, Scores, masked_parameters, require_data
 from certiprune.prune.scores.gradients import gradients, training_copy
-from certiprune.prune.scores.options import require_number, require_whole
+from certiprune.prune.scores.options import require_choice, require_number, require_whole
 from certiprune.prune.select import Scope, select
 from certiprune.train.schedule import RateSchedule
 
 if TYPE_CHECKING:
     from certiprune.prune.calibration import Calibration
     from certiprune.prune.groups import Groups
-
-_SCOPES = get_args(Scope)
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,7 @@ class Hydra(AbstractScorer):
         require_whole(self.name, "epochs", self.epochs)
         require_number(self.name, "learning_rate", self.learning_rate, "above 0", lambda rate: rate > 0)
         require_number(self.name, "momentum", self.momentum, "in [0, 1)", lambda share: 0 <= share < 1)
-        if self.scope not in _SCOPES:
-            near = hint(str(self.scope), _SCOPES)
-            raise InputError(f"the option scope of the pruning method {self.name} is {self.scope!r}; {near}")
+        require_choice(self.name, "scope", self.scope, get_args(Scope))
 
     def score(
         self,

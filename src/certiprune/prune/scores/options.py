@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from certiprune.core.errors import InputError
+from certiprune.core.errors import InputError, hint
 from certiprune.train.errors import require
 
 
@@ -21,6 +21,13 @@ def require_number(
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InputError(_must(method, option, value, range))
     require(f"pruning method {method}", option, value, range, inside(value))
+
+
+def require_choice(method: str, option: str, value: object, choices: Collection[str]) -> None:
+    """Raise ``InputError`` unless ``value`` is one of ``choices``; the text names the nearest."""
+    if value not in choices:
+        near = hint(str(value), choices)
+        raise InputError(f"the option {option} of the pruning method {method} is {value!r}; {near}")
 
 
 def _must(method: str, option: str, value: object, range: str) -> str:

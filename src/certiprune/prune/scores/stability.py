@@ -31,13 +31,13 @@ from torch.nn.functional import logsigmoid
 from certiprune.attack import evaluating
 from certiprune.bounds.intermediate import Engine, preactivations
 from certiprune.bounds.preact import PreActivation
-from certiprune.core.errors import InputError, hint
+from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.data import Batch
 from certiprune.net.live import Live
 from certiprune.net.trace import places
 from certiprune.prune.scores.base import AbstractScorer, Scores, require_data
-from certiprune.prune.scores.options import require_whole
+from certiprune.prune.scores.options import require_choice, require_whole
 from certiprune.train.penalties.rs import stable
 from certiprune.train.scene import Scene
 
@@ -72,11 +72,7 @@ class AbstractStability(AbstractScorer):
     steps: int = 10
 
     def __post_init__(self) -> None:
-        if self.bounds not in get_args(Bounds):
-            near = hint(str(self.bounds), get_args(Bounds))
-            raise InputError(
-                f"the option bounds of the pruning method {self.name} is {self.bounds!r}; {near}"
-            )
+        require_choice(self.name, "bounds", self.bounds, get_args(Bounds))
         require_whole(self.name, "images", self.images)
         require_whole(self.name, "steps", self.steps)
 
