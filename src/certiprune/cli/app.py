@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from certiprune.cli import datasets, experiments, presets, report, steps, sweep, verify, vnnlib
+from certiprune.cli import datasets, experiments, presets, recommend, report, steps, sweep, verify, vnnlib
 
 app = typer.Typer(
     name="certiprune",
@@ -23,5 +23,6 @@ app.command("verify")(verify.verify)
 app.command("vnnlib")(vnnlib.vnnlib)
 app.command("export")(steps.export)
 app.command("report")(report.report)
+app.command("recommend")(recommend.recommend)
 app.command("presets")(presets.presets)
 app.command("datasets")(datasets.datasets)

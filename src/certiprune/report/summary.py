@@ -16,6 +16,10 @@ from certiprune.store.records import Records
 from certiprune.store.rows import EpochRow, ExampleRow, LayerRow, OutcomeRow, RoundRow, StageRow
 from certiprune.verify.outcome import Verdict
 
+VERIFIED, SPENT = "validation_verified/", "validation_seconds/"
+"""How metrics of verified validation images begin; they end with how many images had how long, such as ``100x2s``,
+so that two networks have a metric of the same name only where they were asked the same."""
+
 R = TypeVar("R", EpochRow, ExampleRow, LayerRow, OutcomeRow)
 
 
@@ -29,7 +33,8 @@ class Round:
     Attributes:
         expected: how many images the experiment verifies.
         validation: the metrics of the epoch whose weights were kept, measured on the validation split; empty while the
-            network is in training.
+            network is in training. With ``VERIFIED`` and ``SPENT`` and the same ending, where validation images were
+            verified completely: the share that is proved, and the mean seconds of an image.
     """
 
     row: RoundRow
@@ -206,11 +211,12 @@ def read(path: Path) -> Summary:
     )
     most = max((len(answers) for answers in outcomes.values()), default=0)
     kept = _kept(stages, epochs)
+    verified = _verified(stages)
     rounds = []
     for row in rows:
         key, expected = (row.ladder, row.round), max(most, _asked(meta, row))
         found = (outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
-        rounds.append(Round(row, expected, *found, kept.get(key, {})))
+        rounds.append(Round(row, expected, *found, {**kept.get(key, {}), **verified.get(key, {})}))
     return Summary(meta, tuple(rounds), tuple(epochs))
 
 
@@ -246,6 +252,24 @@ def _kept(
         for epoch in epochs
         if chosen.get(f"{epoch.ladder}/{epoch.round}/train") == epoch.epoch
     }
+
+
+def _verified(stages: Iterable[StageRow]) -> dict[tuple[str, int], Mapping[str, float]]:
+    """What stages of complete verification on the validation split have found."""
+    found: dict[tuple[str, int], Mapping[str, float]] = {}
+    for stage in stages:
+        ladder, _, rest = stage.name.partition("/")
+        number, _, step = rest.partition("/")
+        if step != "validate":
+            continue
+        images, seconds, nodes = (stage.payload[key] for key in ("images", "seconds", "nodes"))
+        asked = f"{images}x{seconds:g}s" + (f"x{nodes}" if nodes is not None else "")
+        proved = stage.payload["verdicts"].get(str(Verdict.CERTIFIED), 0)
+        found[ladder, int(number)] = {
+            VERIFIED + asked: proved / images,
+            SPENT + asked: stage.payload["spent"] / images,
+        }
+    return found
 
 
 def _asked(meta: Mapping[str, Any], row: RoundRow) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from certiprune.core.errors import InputError
+from certiprune.data import Split
 from certiprune.experiment.events import Event
 from certiprune.experiment.session import Session
 from certiprune.experiment.steps.work import Result, Work, trained
@@ -22,23 +24,13 @@ EXAMPLES = 24
 
 def run(session: Session, work: Work) -> Result:
     """Verify the images that have no verdict yet."""
-    settings, device = session.experiment.verify, session.experiment.device
+    settings = session.experiment.verify
     test = session.dataset.test.head(settings.images)
     done = {row.idx for row in session.records.outcomes(work.ladder_name, work.number)}
     missing = [index for index in range(len(test)) if index not in done]
-    model, mask = trained(session, work)
-    network, _ = compact(lower(model, shape=session.dataset.shape, mask=mask))
-    chosen = test[torch.tensor(missing, dtype=torch.int64)].to(device)
-    found = decide(
-        network.to(network.dtype, device),
-        chosen.images,
-        chosen.labels,
-        eps=settings.eps,
-        budget=Budget(seconds=settings.seconds, nodes=settings.nodes, memory=session.memory),
-        indices=missing,
-        original=model,
-    )
-    for number, outcome in enumerate(found if missing else (), start=len(done) + 1):
+    budget = Budget(seconds=settings.seconds, nodes=settings.nodes, memory=session.memory)
+    found = answers(session, work, test, missing, budget)
+    for number, outcome in enumerate(found, start=len(done) + 1):
         _commit(session, work, outcome)
         text = f"{outcome.verdict} image {outcome.index}"
         session.watch(Event(f"{work.name}/verify", min(number, len(test) - 1), len(test), text))
@@ -47,6 +39,27 @@ def run(session: Session, work: Work) -> Result:
         raise InputError(f"{work.name}: {len(rows)} verdicts for {len(test)} images; start over with --fresh")
     counts = Counter(str(row.verdict) for row in rows)
     return Result(", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v]), {"verdicts": dict(counts)})
+
+
+def answers(
+    session: Session, work: Work, split: Split, indices: Sequence[int], budget: Budget
+) -> Iterator[Outcome]:
+    """Decide the images ``indices`` of ``split`` for a trained network, at the radius of the experiment."""
+    if not indices:
+        return
+    model, mask = trained(session, work)
+    network, _ = compact(lower(model, shape=session.dataset.shape, mask=mask))
+    device = session.experiment.device
+    chosen = split[torch.tensor(indices, dtype=torch.int64)].to(device)
+    yield from decide(
+        network.to(network.dtype, device),
+        chosen.images,
+        chosen.labels,
+        eps=session.experiment.verify.eps,
+        budget=budget,
+        indices=indices,
+        original=model,
+    )
 
 
 def _commit(session: Session, work: Work, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from certiprune.report.statistics import OverSeeds
+from certiprune.report.summary import VERIFIED, Round
 from certiprune.report.sweep.summary import Block, Method
 
 MEASURES = (
@@ -15,7 +16,8 @@ MEASURES = (
     "validation_accuracy",
 )
 """What records may have of the epoch whose weights were kept, the first that is there counts: the measure by which
-training chose that epoch (accuracy certified by intervals, or under PGD, at the final eps), else clean accuracy."""
+training chose that epoch (accuracy certified by intervals, or under PGD, at the final eps), else clean accuracy. Where
+validation images were verified completely, by as many seconds for every network, that counts before them all."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,15 @@ def measure(block: Block, by: str | None = None) -> str | None:
     networks = [r for method in block.pruned for branch in method.branches for r in branch.rounds]
     if by is not None:
         return by if any(by in r.validation for r in networks) else None
-    return next((name for name in MEASURES if networks and all(name in r.validation for r in networks)), None)
+    return shared_measure(networks)
+
+
+def shared_measure(networks: Sequence[Round]) -> str | None:
+    """The first of ``MEASURES``, after complete verification, that every network has; None where there is none."""
+    names = [name for r in networks[:1] for name in r.validation if name.startswith(VERIFIED)]
+    return next(
+        (n for n in (*names, *MEASURES) if networks and all(n in r.validation for r in networks)), None
+    )
 
 
 def choose(method: Method, name: str | None) -> Choice | None:

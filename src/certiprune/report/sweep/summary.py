@@ -136,6 +136,20 @@ def gather(cells: Iterable[Cell]) -> Sweep:
     return Sweep(blocks, tuple(missing))
 
 
+def of_run(folder: Path) -> Sweep:
+    """The run in ``folder`` as a sweep of one cell: each of its ladders is a method.
+
+    Raises:
+        InputError: it has no results.
+    """
+    summary = read(RunLayout(folder).records)
+    ladders = list(dict.fromkeys(r.ladder for r in summary.rounds if r.ladder != DENSE))
+    training = str(dig(summary.meta, "config", "train", "loss", "name") or "training")
+    seed = dig(summary.meta, "config", "seed")
+    pruning = ladders[0] if len(ladders) == 1 else ""
+    return gather([(training, pruning, seed if isinstance(seed, int) else 0, folder)])
+
+
 def relative(root: Path, path: Path) -> str:
     """``path`` as seen from the sweep's folder, with slashes."""
     return Path(os.path.relpath(path, root)).as_posix()
