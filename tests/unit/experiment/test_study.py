@@ -31,6 +31,8 @@ SETTINGS = {
 }
 TABLES = [f"{data}-{training}" for data in SETTINGS for training in ("adversarial", "certified")]
 TABLES.remove("cifar-8-adversarial")
+BEYOND = {"mini-fashion-rewinding", "mini-fashion-strong"}
+"""Sweeps that ask what the tables do not."""
 
 
 def cells(name: str) -> list[tuple[str, str, int, Experiment]]:
@@ -39,7 +41,8 @@ def cells(name: str) -> list[tuple[str, str, int, Experiment]]:
 
 
 def test_there_is_a_sweep_for_every_table_and_a_small_one() -> None:
-    assert presets.sweeps() == sorted(f"{size}-{table}" for size in ("study", "mini") for table in TABLES)
+    tables = {f"{size}-{table}" for size in ("study", "mini") for table in TABLES}
+    assert set(presets.sweeps()) == tables | BEYOND
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -83,6 +86,33 @@ def test_the_small_one_has_the_same_rows_at_the_same_sparsities(table: str) -> N
         assert {ladder.keep for ladder in experiment.ladders} == {(0.4, 0.15)}
         assert (experiment.model.name, experiment.train.epochs) == ("cnn_small", 6)
         assert (experiment.verify.images, experiment.verify.seconds) == (300, 2)
+
+
+def test_rewinding_and_finetuning_differ_in_nothing_else() -> None:
+    found = cells("mini-fashion-rewinding")
+    assert {training for training, *_ in found} == {"n_fgsm", "study-certified"}
+    tables = {
+        (t, p, s): e.digest()
+        for table in ("mini-fashion-adversarial", "mini-fashion-certified")
+        for t, p, s, e in cells(table)
+    }
+    for training, pruning, seed, experiment in found:
+        (ladder,) = experiment.ladders
+        if pruning == "imp":
+            assert experiment.digest() == tables[training, pruning, seed]
+        else:
+            assert ladder.rewind == "finetune"
+            other = ladder.model_copy(update={"name": "imp", "rewind": "initial"})
+            assert (
+                experiment.model_copy(update={"ladders": (other,)}).digest() == tables[training, "imp", seed]
+            )
+
+
+def test_the_stronger_trainings_are_those_of_their_papers() -> None:
+    for training, _, _, experiment in cells("mini-fashion-strong"):
+        assert experiment.train.loss.name == training
+        assert [p.name for p in experiment.train.penalties] == ["fast_ibp"]
+        assert (experiment.model.initial, experiment.train.epochs) == ("ibp", 6)
 
 
 class Fixed(Pace):
