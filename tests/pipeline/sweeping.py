@@ -36,7 +36,8 @@ MEANS = Means(threads=1)
 class Inline:
     """One task at a time, in the process of the sweep."""
 
-    def __init__(self) -> None:
+    def __init__(self, means: Means = MEANS) -> None:
+        self.means = means
         self.tasks: list[Task] = []
         self.closed = False
 
@@ -49,7 +50,7 @@ class Inline:
     def news(self, seconds: float) -> list[Told | Ended]:
         task, told = self.tasks.pop(), list[Event]()
         try:
-            perform(task, MEANS, told.append)
+            perform(task, self.means, told.append)
             error = ""
         except Exception as failed:
             error = reason(failed)

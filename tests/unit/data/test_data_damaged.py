@@ -5,7 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from data_fakes import (
+
+from certiprune.core.errors import DataError
+from certiprune.data import load
+from helpers.data_files import (
     IDX_FILES,
     idx_bytes,
     labels,
@@ -15,9 +18,6 @@ from data_fakes import (
     write_idx,
     write_svhn,
 )
-
-from certiprune.core.errors import DataError
-from certiprune.data import load
 
 
 def fails(name, folder, *words):

@@ -4,11 +4,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from data_fakes import write_idx
 
 from certiprune.core.errors import DataError
 from certiprune.data import available, fashion_mnist, load, mnist
 from certiprune.data.files import download
+from helpers.data_files import write_idx
 
 
 def test_checksums_are_sha256_of_the_four_files():

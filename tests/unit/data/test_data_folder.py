@@ -3,10 +3,10 @@ import os
 import numpy as np
 import pytest
 import torch
-from data_fakes import pixels, write_folder, write_image
 
 from certiprune.core.errors import DataError
 from certiprune.data import decoded, load
+from helpers.data_files import pixels, write_folder, write_image
 
 
 def test_classes_under_train_and_test(tmp_path):

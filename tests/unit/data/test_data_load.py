@@ -4,12 +4,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from data_fakes import pixels, write_cifar10, write_cifar100, write_folder, write_idx, write_svhn
 
 from certiprune.core.errors import DataError, InputError
 from certiprune.data import Split, available, load, names
 from certiprune.data.fashion_mnist import DEBIAN
 from certiprune.data.statistics import channel_statistics
+from helpers.data_files import pixels, write_cifar10, write_cifar100, write_folder, write_idx, write_svhn
 
 
 def is_sound(data):

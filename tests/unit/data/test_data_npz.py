@@ -3,10 +3,10 @@ import re
 import numpy as np
 import pytest
 import torch
-from data_fakes import labels, pixels
 
 from certiprune.core.errors import DataError
 from certiprune.data import load
+from helpers.data_files import labels, pixels
 
 IMAGES = pixels(0, 20, 3, 4, 5)
 

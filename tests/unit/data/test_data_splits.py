@@ -1,6 +1,5 @@
 import pytest
 import torch
-from data_fakes import labels, pixels, write_idx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,6 +7,7 @@ from certiprune.core.errors import DataError, InputError
 from certiprune.data import load
 from certiprune.data.source import Part, Raw
 from certiprune.data.splits import split_in_three
+from helpers.data_files import labels, pixels, write_idx
 
 SETTINGS = settings(derandomize=True, deadline=None, max_examples=40)
 
