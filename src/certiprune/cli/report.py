@@ -29,6 +29,7 @@ def report(
         ),
     ] = None,
     parquet: Annotated[bool, typer.Option(help="Of a sweep: write every table as Parquet, too.")] = False,
+    figures: Annotated[bool, typer.Option(help="Of a sweep: write its figures as SVG files, too.")] = False,
 ) -> None:
     """Write the tables and one self-contained HTML page of a run or of a sweep; it only reads results.
 
@@ -43,15 +44,22 @@ def report(
     from certiprune.store import SweepLayout
 
     if SweepLayout(folder).sweep.is_file():
-        print(sweep_page(folder, margin=margin, by=by, parquet=parquet))  # noqa: T201
+        print(sweep_page(folder, margin=margin, by=by, parquet=parquet, figures=figures))  # noqa: T201
         return
-    if margin is not None or by is not None or parquet:
-        raise InputError(f"--margin, --by and --parquet are for the folder of a sweep, and {folder} is none")
+    if margin is not None or by is not None or parquet or figures:
+        raise InputError(
+            f"--margin, --by, --parquet and --figures are for the folder of a sweep, and {folder} is none"
+        )
     print(reports.write(folder))  # noqa: T201
 
 
 def sweep_page(
-    folder: Path, *, margin: float | None = None, by: str | None = None, parquet: bool = False
+    folder: Path,
+    *,
+    margin: float | None = None,
+    by: str | None = None,
+    parquet: bool = False,
+    figures: bool = False,
 ) -> Path:
     """Write the page of the sweep in ``folder`` and those of its cells that have results; returns the sweep's.
 
@@ -68,4 +76,4 @@ def sweep_page(
     for *_, place in found:
         if RunLayout(place).records.is_file():
             reports.write(place)
-    return sweep.write(folder, found, claim=claim, by=by, parquet=parquet)
+    return sweep.write(folder, found, claim=claim, by=by, parquet=parquet, figures=figures)

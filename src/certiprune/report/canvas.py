@@ -140,3 +140,13 @@ def svg(figure: Figure, name: str, description: str) -> str:
     body = body.replace("url(#", f"url(#{prefix}").replace('xlink:href="#', f'href="#{prefix}')
     label = html.escape(description)
     return f'<svg viewBox="{opening.group(1)}" role="img" aria-label="{label}">{body.rstrip()}'
+
+
+def standalone(element: str) -> str:
+    """An element that ``svg`` has made as a file of its own, on white, in the size that a page gives it at most."""
+    width, height = element.partition('viewBox="')[2].partition('"')[0].split()[2:]
+    opening = '<svg xmlns="http://www.w3.org/2000/svg" ' + f'width="{width}pt" height="{height}pt" '
+    ground = "<style>* { stroke-linejoin: round; stroke-linecap: butt }</style>"
+    ground += '<rect width="100%" height="100%" fill="white"/>'
+    head, _, body = element.removeprefix("<svg ").partition(">")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{opening}{head}>{ground}{body}\n'

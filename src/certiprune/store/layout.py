@@ -72,6 +72,11 @@ class RunLayout:
         return self.root / "tables"
 
     @property
+    def figures(self) -> Path:
+        """The folder of figures as files, if they are written."""
+        return self.root / "figures"
+
+    @property
     def tensorboard(self) -> Path:
         """The folder of what is written for TensorBoard, if it is."""
         return self.root / "tensorboard"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import html
 import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from page_reader import PageReader
 from scipy.stats import binomtest, t
-from sweep_sample import CHOSEN, certified, letters, write_cell, write_sweep
+from sweep_sample import CHOSEN, TRAININGS, certified, letters, write_cell, write_sweep
 
 from certiprune.core.errors import InputError
 from certiprune.report import sweep
@@ -293,3 +295,16 @@ def test_parquet_holds_what_csv_holds(tmp_path: Path) -> None:
 def test_the_made_up_verdicts_are_what_they_say() -> None:
     text = letters("imp", 0, 1)
     assert [text.count(letter) for letter in "mfcu"] == [16, 24, 70, 90]
+
+
+def test_figures_as_files_are_the_ones_of_the_page(tmp_path: Path) -> None:
+    cells = write_sweep(tmp_path)
+    sweep.write(tmp_path, cells)
+    assert not (tmp_path / "figures").exists()
+    page = sweep.write(tmp_path, cells, figures=True).read_text()
+    names = {file.name for file in (tmp_path / "figures").iterdir()}
+    assert {f"{training}-certified-accuracy.svg" for training in TRAININGS} <= names
+    for file in (tmp_path / "figures").iterdir():
+        root = ElementTree.parse(file).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert root.get("aria-label") and f'aria-label="{html.escape(root.get("aria-label", ""))}"' in page

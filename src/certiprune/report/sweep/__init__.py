@@ -19,6 +19,7 @@ def write(
     claim: Claim | None = None,
     by: str | None = None,
     parquet: bool = False,
+    figures: bool = False,
 ) -> Path:
     """Write ``report.html`` and ``tables/`` into the sweep's ``folder``; returns the page's path.
 
@@ -31,6 +32,7 @@ def write(
         by: the metric on validation images that each method's round is chosen by (such as ``statistics/crown``), in
             place of the one that training chose its epoch by.
         parquet: whether to write every table as Parquet, too.
+        figures: whether to write each training's figures as SVG files, too, into ``figures/``.
 
     Raises:
         InputError: no cell has results, ``by`` is recorded of no network, pyarrow is asked for and not installed, or
@@ -49,7 +51,8 @@ def write(
     if by is not None and not any(part.measure for part in parts):
         raise InputError(f"no network has {by!r} of the epoch that was kept; choose rounds by another metric")
     claim = claim or Claim()
-    html = page.render(layout.root, found, parts, claim)
+    sheets = [page.sheet(part) for part in parts]
+    html = page.render(layout.root, found, parts, claim, sheets)
     tables = export.tables(layout.root, found, parts, claim)
     texts = {f"{one.name}.csv": one.csv() for one in tables}
     texts |= {"table.tex": export.latex(parts), "references.bib": export.references(found)}
@@ -57,6 +60,8 @@ def write(
     try:
         for name, text in texts.items():
             write_text(layout.tables / name, text)
+        for name, text in page.files(sheets).items() if figures else ():
+            write_text(layout.figures / name, text)
         for name, data in columns.items():
             write_bytes(layout.tables / name, data)
         write_text(layout.report, html)

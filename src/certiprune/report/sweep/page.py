@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
+from certiprune.report import canvas, html, layerwise, scales, surface
 from certiprune.report import figures as single
-from certiprune.report import html, layerwise, scales, surface
 from certiprune.report.statistics import Estimate
 from certiprune.report.sweep import compare, figures
 from certiprune.report.sweep.headline import sentences
@@ -24,11 +24,12 @@ class Sheet:
     """The figures of one training, and those of each of its methods, layer by layer.
 
     Attributes:
+        figures: by a name that can be a file's, such as ``certified-accuracy``.
         absent: the networks whose checkpoints would be needed and are not there.
     """
 
     name: str
-    figures: Sequence[Markup]
+    figures: Mapping[str, Markup]
     methods: Sequence[tuple[str, Sequence[Markup]]]
     absent: Sequence[str]
 
@@ -44,7 +45,7 @@ class Link:
     page: str | None
 
 
-def render(root: Path, sweep: Sweep, parts: list[Part], claim: Claim) -> str:
+def render(root: Path, sweep: Sweep, parts: list[Part], claim: Claim, sheets: list[Sheet]) -> str:
     """The whole page as HTML that asks for nothing from outside."""
     duels = compare.duels(sweep, parts)
     found, tickets = compare.comparisons(duels), compare.seed_tickets(parts, claim)
@@ -61,7 +62,7 @@ def render(root: Path, sweep: Sweep, parts: list[Part], claim: Claim) -> str:
         duels=[duel for duel in duels if duel.adjusted_chosen is not None],
         claim=claim,
         tickets=tickets,
-        sheets=[_sheet(part) for part in parts],
+        sheets=sheets,
         surface=Markup(surface.figure()),
         links=links(root, sweep),
         interval=interval_text,
@@ -87,21 +88,33 @@ def interval_text(found: Estimate, digits: int = 1) -> str:
     return f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
 
 
-def _sheet(part: Part) -> Sheet:
+def files(sheets: Sequence[Sheet]) -> dict[str, str]:
+    """Each training's figures as SVG files, by name: ``TRAINING-FIGURE.svg``."""
+    return {
+        f"{sheet.name.replace('/', '~')}-{name}.svg": canvas.standalone(svg)
+        for sheet in sheets
+        for name, svg in sheet.figures.items()
+    }
+
+
+def sheet(part: Part) -> Sheet:
+    """The figures of one training."""
     block = part.block
-    shown = [
-        figures.by_sparsity(block, "standard accuracy", figures.share("standard")),
-        figures.by_sparsity(block, "PGD accuracy", figures.share("pgd")),
-        figures.by_sparsity(block, "certified accuracy", figures.share("certified")),
-        figures.by_sparsity(block, "upper side", figures.share("upper")),
-        figures.by_round(block, "unstable ReLUs", lambda row: row.unstable, "share of all ReLUs"),
-        figures.by_round(block, "verification", lambda row: row.seconds, "seconds an image"),
-        figures.over_time(block, part.rows),
-    ]
     measured, absent = scales.collect(_checkpoints(part.rows))
-    shown.append(scales.figure(f"{block.training}: BatchNorm scales", measured))
+    shares = {"standard accuracy": "standard", "PGD accuracy": "pgd", "certified accuracy": "certified"}
+    shares["upper side"] = "upper"
+    shown = {title: figures.by_sparsity(block, title, figures.share(key)) for title, key in shares.items()}
+    shown |= {
+        "unstable ReLUs": figures.by_round(
+            block, "unstable ReLUs", lambda row: row.unstable, "share of all ReLUs"
+        ),
+        "verification": figures.by_round(block, "verification", lambda row: row.seconds, "seconds an image"),
+        "time limit": figures.over_time(block, part.rows),
+        "BatchNorm scales": scales.figure(f"{block.training}: BatchNorm scales", measured),
+    }
+    drawn = {title.lower().replace(" ", "-"): Markup(svg) for title, svg in shown.items() if svg}
     methods = [(method.name, _layers(method)) for method in block.pruned]
-    return Sheet(block.training, _markup(shown), [(name, svgs) for name, svgs in methods if svgs], absent)
+    return Sheet(block.training, drawn, [(name, svgs) for name, svgs in methods if svgs], absent)
 
 
 def _layers(method: Method) -> list[Markup]:
