@@ -16,7 +16,7 @@ from certiprune.train.losses import build
 SETTINGS = {
     "mnist-0.1": ("mnist", "cnn_small", 1.0, 0.1),
     "mnist-0.3": ("mnist", "cnn_small", 1.0, 0.3),
-    "fashion-0.1": ("fashion_mnist", "cnn7", 0.5, 0.1),
+    "fashion-0.1": ("fashion_mnist", "cnn_small", 1.0, 0.1),
     "cifar-2": ("cifar10", "cnn_small", 1.0, 2 / 255),
 }
 SCHEMES = ["natural", "gradalign", "n_fgsm", "pgd", "ibp", "fast_ibp", "crown_ibp", "sabr", "mtl_ibp"]
@@ -25,12 +25,15 @@ LADDERS = [
     for loss in ("fgsm", "crown_ibp")
     for penalty in ("", "+rs", "+nrs", "+slim")
 ]
+WIDE = "fashion-0.1/ibp-cnn7"
 PAIRS = [(setting, scheme) for setting in SETTINGS for scheme in SCHEMES]
 
 
 def test_there_is_one_for_every_setting_and_scheme() -> None:
     assert presets.names()[:2] == ["demo", "fashion-mini"]
-    assert presets.names()[2:] == sorted([*(f"{setting}/{scheme}" for setting, scheme in PAIRS), *LADDERS])
+    assert presets.names()[2:] == sorted(
+        [*(f"{setting}/{scheme}" for setting, scheme in PAIRS), *LADDERS, WIDE]
+    )
     assert set(SETTINGS) | set(SCHEMES) <= set(presets.parts())
 
 
@@ -54,6 +57,14 @@ def test_a_preset_is_its_setting_with_its_scheme(setting: str, scheme: str) -> N
     assert train.penalties == ((penalty,) if warm else ())
     if scheme != "natural":
         assert (train.eps_start, train.eps_length, train.eps_shape) == (1, rise, "smoothed")
+
+
+def test_the_wider_network_is_the_studys_at_half_its_width() -> None:
+    small, wide = load.load("fashion-0.1/ibp"), load.load(WIDE)
+    assert (wide.model.name, wide.model.width, wide.train.batch_size) == ("cnn7", 0.5, 128)
+    assert small == wide.model_copy(
+        update={"model": small.model, "train": wide.train.model_copy(update={"batch_size": 256})}
+    )
 
 
 def test_options_that_depend_on_the_setting() -> None:
