@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from page_reader import PageReader
 from scipy.stats import binomtest, t
-from sweep_sample import CHOSEN, TRAININGS, certified, letters, write_cell, write_sweep
+from sweep_sample import CHOSEN, PRUNINGS, SEEDS, TRAININGS, certified, letters, write_cell, write_sweep
 
 from certiprune.core.errors import InputError
 from certiprune.report import sweep
@@ -270,6 +270,16 @@ def test_a_ladder_on_the_way_is_no_method(tmp_path: Path) -> None:
     assert [method.name for method in block.pruned] == ["slim", "imp"]
 
 
+def test_runs_are_identified_by_the_digests_of_their_experiments(root: Path) -> None:
+    rows = rows_of(root, "runs")
+    assert len(rows) == len({row["folder"] for row in rows}) == len(TRAININGS) * len(PRUNINGS) * len(SEEDS)
+    for row in rows:
+        with Records.open(RunLayout(root / row["folder"]).records, read_only=True) as records:
+            meta = records.meta()
+        assert row["digest"] == meta["digest"]
+        assert float(row["eps"]) == meta["config"]["verify"]["eps"]
+
+
 def test_parquet_without_pyarrow_is_a_mistake_of_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,7 +293,7 @@ def test_parquet_holds_what_csv_holds(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     cells = write_sweep(tmp_path, ("fgsm",), ("imp",), (0,), (0.5,))
     sweep.write(tmp_path, cells, parquet=True)
-    for name in ("table", "rounds", "networks", "comparisons", "tickets", "anytime"):
+    for name in ("table", "rounds", "networks", "runs", "comparisons", "tickets", "anytime"):
         read = parquet.read_table(tmp_path / "tables" / f"{name}.parquet").to_pylist()
         texts = rows_of(tmp_path, name)
         assert len(read) == len(texts) > 0

@@ -28,12 +28,13 @@ _LIMITS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 
 def tables(root: Path, sweep: Sweep, parts: list[Part], claim: Claim) -> list[Grid]:
-    """Every table: the study's, all rounds over seeds, all networks, comparisons, tickets, curves over time."""
+    """Every table: the study's, all rounds over seeds, networks, runs, comparisons, tickets, curves over time."""
     duels = compare.duels(sweep, parts)
     return [
         Grid.of("table", _head("measure", "validation", "among"), map(_table_row, _rows(parts))),
         Grid.of("rounds", _head(), map(_row, every_round(sweep))),
         _networks(root, sweep),
+        _runs(root, sweep),
         _comparisons(duels),
         Grid.of(
             "tickets",
@@ -120,6 +121,21 @@ def _networks(root: Path, sweep: Sweep) -> Grid:
         for r in branch.rounds
     )
     return Grid.of("networks", header, rows)
+
+
+def _runs(root: Path, sweep: Sweep) -> Grid:
+    """One row a cell: what identifies its experiment and its images, and what can change a result's last bits."""
+    environment = ("certiprune", "torch", "python", "threads", "processor", "platform")
+    rows = (
+        [
+            relative(root, run.folder),
+            *(run.summary.meta.get(key) for key in ("digest", "data_fingerprint")),
+            *(run.summary.eps, run.summary.limit),
+            *(dig(run.summary.meta, "environment", key) for key in environment),
+        ]
+        for run in sweep.runs
+    )
+    return Grid.of("runs", ["folder", "digest", "data_fingerprint", "eps", "seconds", *environment], rows)
 
 
 def _network(r: Round) -> list[Any]:
