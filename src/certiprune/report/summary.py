@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -30,6 +30,8 @@ class Round:
         expected: how many images the experiment verifies.
         validation: the metrics of the epoch whose weights were kept, measured on the validation split; empty while the
             network is in training.
+        widths: ReLU layer -> ``train.statistics.QUANTILES`` of its neurons' interval widths; empty where they were not
+            recorded.
     """
 
     row: RoundRow
@@ -38,6 +40,7 @@ class Round:
     layers: tuple[LayerRow, ...] = ()
     examples: tuple[ExampleRow, ...] = ()
     validation: Mapping[str, float] = field(default_factory=dict)
+    widths: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def ladder(self) -> str:
@@ -205,12 +208,13 @@ def read(path: Path) -> Summary:
         epochs, key=lambda row: (place.get(row.ladder, len(place)), row.ladder, row.round, row.epoch)
     )
     most = max((len(answers) for answers in outcomes.values()), default=0)
-    kept = _kept(stages, epochs)
+    kept, payloads = _kept(stages, epochs), {stage.name: stage.payload for stage in stages}
     rounds = []
     for row in rows:
         key, expected = (row.ladder, row.round), max(most, _asked(meta, row))
         found = (outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
-        rounds.append(Round(row, expected, *found, kept.get(key, {})))
+        widths = payloads.get(f"{row.ladder}/{row.round}/evaluate", {}).get("widths", {})
+        rounds.append(Round(row, expected, *found, kept.get(key, {}), widths))
     return Summary(meta, tuple(rounds), tuple(epochs))
 
 
