@@ -96,6 +96,7 @@ class Hydra(AbstractScorer):
                     score.sub_(rate * speed[name])
                 # Before ``gradients`` goes on to the next batch.
                 self._choose_(copy, mask, frozen, scores, keep)
+                data.progress(epoch * count + number + 1, self.epochs * count)
         return _sizes(scores)
 
     def score_units(
