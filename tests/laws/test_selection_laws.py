@@ -12,7 +12,8 @@ from torch import nn
 
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
-from certiprune.prune import Scores, rewind_, select, snapshot
+from certiprune.prune import Scores, floored, rewind_, select, snapshot
+from certiprune.prune.select import shares
 from certiprune.store import tensors
 
 LAW = settings(derandomize=True, deadline=None, max_examples=60)
@@ -103,6 +104,50 @@ def test_beyond_the_floor_no_pruned_weight_outranks_a_kept_one(problem, data):
     ranked = [scores[n][result[n]] for n in mask if int(result[n].sum()) > 1]
     for best_lost in (part.max() for part in lost if len(part)):
         assert all(bool((part >= best_lost).sum() >= len(part) - 1) for part in ranked)
+
+
+def by_sorting(scores: Scores, mask: Mask, keep: int, scope: str, *, floor: bool) -> dict[str, list[bool]]:
+    """What stays, from sorted lists of Python's numbers; with ``floor`` the best of each layer go first."""
+    entries = [
+        (layer, -float(score), place)
+        for layer, name in enumerate(mask)
+        for place, (score, kept) in enumerate(zip(scores[name].flatten(), mask[name].flatten(), strict=True))
+        if kept
+    ]
+    layers = [sorted(entry for entry in entries if entry[0] == layer) for layer in range(len(mask))]
+    if scope == "global":
+        first = {found[0] for found in layers if found} if floor else set()
+        ranked = sorted(entries, key=lambda entry: (entry not in first, entry[1], entry[0], entry[2]))
+        winners = ranked[:keep]
+    else:
+        parts = shares([len(found) for found in layers], keep, floor=floor)
+        winners = [entry for found, part in zip(layers, parts, strict=True) for entry in found[:part]]
+    chosen = {(layer, place) for layer, _, place in winners}
+    return {
+        name: [(layer, place) in chosen for place in range(mask[name].numel())]
+        for layer, name in enumerate(mask)
+    }
+
+
+@settings(LAW, max_examples=300)
+@given(problems(), SCOPES, st.sampled_from(["float16", "float32", "float64", "mixed"]), st.data())
+def test_the_choice_is_that_of_sorting_ties_included(problem, scope, kind, data):
+    scores, mask = problem
+    kinds = {
+        name: kind if kind != "mixed" else ("float32", "float64")[k % 2] for k, name in enumerate(scores)
+    }
+    some = {name: torch.arange(scores[name].numel()).reshape(scores[name].shape) % 2 == 0 for name in scores}
+    # 0.0 and -0.0 are equal, wherever they stand.
+    signed = {name: torch.where(some[name] & (t == 0), -t, t) for name, t in scores.items()}
+    scores = Scores({name: t.to(getattr(torch, kinds[name])) for name, t in signed.items()})
+    keep = keep_of(data, mask)
+    found = {
+        name: kept.flatten().tolist() for name, kept in select(scores, mask, keep=keep, scope=scope).items()
+    }
+    held, free = (by_sorting(scores, mask, keep, scope, floor=floor) for floor in (True, False))
+    assert found == held
+    names = tuple(name for name in mask if any(held[name]) and not any(free[name]))
+    assert floored(scores, mask, keep=keep, scope=scope) == names
 
 
 @settings(LAW, max_examples=15)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from certiprune.core.mask import Mask
 from certiprune.experiment import load, pipeline
+from certiprune.experiment.events import Event
 from certiprune.net import checkpoint
 from certiprune.prune import select
 from certiprune.prune.scores import build
@@ -70,6 +73,18 @@ def test_shots_are_all_pruned_from_the_dense_network(layout: RunLayout) -> None:
         model, mask = started(layout, "shots", number)
         whole = Mask.ones(model, list(mask))
         assert same(mask, by_magnitude(dense, whole, round(share * whole.total)))
+
+
+def test_learning_scores_is_watched_as_training_is(tmp_path: Path) -> None:
+    ladder = "{name: learned, method: hydra, keep: [0.5], options: {epochs: 2}}"
+    text, told = LADDERS.partition("ladders:")[0] + f"ladders: [{ladder}]", list[Event]()
+    pipeline.run(load.parse(text), tmp_path, progress=told.append, until="learned/1/prune")
+    with Records.open(RunLayout(tmp_path).records, read_only=True) as records:
+        (said,) = {row.payload["kept"] for row in records.stages() if row.name == "learned/1/prune"}
+    steps = [(event.done, event.total) for event in told if event.stage == "learned/1/prune"]
+    # 200 images in batches of 50, twice; the end is told once all is stored.
+    assert steps == [(0, 1), *((k, 8) for k in range(1, 8)), (7, 8), (1, 1)]
+    assert told[-1].text.startswith(f"{said} of ")
 
 
 def test_rewound_weights_are_scored_before_training(layout: RunLayout) -> None:

@@ -21,7 +21,7 @@ from certiprune.prune import select
 from certiprune.prune.scores import build
 from certiprune.store import Records, RunLayout
 from certiprune.train import accuracy, tensorboard
-from certiprune.train.statistics import bound_statistics
+from certiprune.train.statistics import bound_statistics, width_quantiles
 
 NETWORKS = [("dense", 0), ("magnitude", 1), ("magnitude", 2), ("random", 1)]
 Run = tuple[Path, list[Event]]
@@ -71,6 +71,17 @@ def test_rounds_say_what_the_stored_networks_are(unbroken: Run) -> None:
             assert sum(layer.total - layer.kept for layer in weights) == row.total - row.kept
             if found.mask is not None:
                 assert found.mask.kept == row.kept
+
+
+def test_evaluation_says_how_the_widths_of_bounds_are_spread(unbroken: Run) -> None:
+    few = data.load("digits").test.head(12)
+    with Records.open(RunLayout(unbroken[0]).records, read_only=True) as records:
+        for name, number in NETWORKS:
+            stage = records.stage(f"{name}/{number}/evaluate")
+            model = checkpoint.load(RunLayout(unbroken[0]).round(name, number).model).model
+            assert stage is not None
+            wanted = {layer: list(found) for layer, found in width_quantiles(model, few, 0.02).items()}
+            assert stage.payload == {"widths": wanted}
 
 
 def test_epochs_hold_the_statistics_of_bounds(unbroken: Run) -> None:

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from certiprune.core.rng import generator
 from certiprune.experiment.config import Experiment
+from certiprune.experiment.known import DATA, OTHER
 from certiprune.experiment.ladder import Ladder
 from certiprune.net.zoo import ModelSpec, build
 from certiprune.train import losses
@@ -39,17 +40,6 @@ _STEPS = {
 """Natural steps that a step of a loss takes."""
 _BOUNDS = 3.6
 """What a penalty on bounds adds where the loss has none."""
-_DATA: dict[str, tuple[tuple[int, int, int], int, int]] = {
-    "digits": ((1, 8, 8), 10, 1293),
-    "mnist": ((1, 28, 28), 10, 54000),
-    "fashion_mnist": ((1, 28, 28), 10, 54000),
-    "cifar10": ((3, 32, 32), 10, 45000),
-    "cifar100": ((3, 32, 32), 100, 45000),
-    "svhn": ((3, 32, 32), 10, 65931),
-}
-"""Shape, classes and training images (a tenth kept for validation) of the datasets that come by name."""
-_OTHER = _DATA["cifar10"]
-"""What data of one's own is taken for, before it is read."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ class Pace:
 
     def image(self, experiment: Experiment) -> float:
         """Seconds a natural step takes for each of its images, with torch's number of threads."""
-        shape, classes, _ = _DATA.get(experiment.data.name, _OTHER)
+        shape, classes, _ = DATA.get(experiment.data.name, OTHER)
         key = (experiment.model.name, experiment.model.width, shape, experiment.train.batch_size)
         if key not in self._seconds:
             self._seconds[key] = _timed(*key, classes=classes)
@@ -103,7 +93,7 @@ def estimate(experiments: Iterable[Experiment], pace: Pace) -> Estimate:
 def _epoch(experiment: Experiment, pace: Pace) -> float:
     """Seconds of an epoch of training."""
     train, limit = experiment.train, experiment.data.train_limit
-    images = _DATA.get(experiment.data.name, _OTHER)[2]
+    images = DATA.get(experiment.data.name, OTHER).training
     steps = _STEPS.get(train.loss.name, max(_STEPS.values()))
     bounded = losses.build(train.loss.name, **train.loss.options).certified
     if not bounded and any(penalty.name in ("rs", "nrs", "fast_ibp") for penalty in train.penalties):

@@ -12,7 +12,7 @@ class Event:
 
     Attributes:
         stage: such as ``magnitude/2/train``; the same name as in the table ``stages``.
-        done: units (batches or images) finished so far; equal to ``total`` in the stage's last event.
+        done: units (batches, images or a score's steps) finished so far; equal to ``total`` in the stage's last event.
         total: units of the whole stage, at least 1.
         text: what there is to say of it, such as an accuracy; empty where there is nothing.
         skipped: whether the stage was found committed and nothing was done.

@@ -8,7 +8,9 @@ from typing import Any
 
 from certiprune import data
 from certiprune.core.errors import CertipruneError, ConfigError, hint
+from certiprune.experiment import foresee
 from certiprune.experiment.config import Experiment
+from certiprune.experiment.known import DATA, OTHER
 from certiprune.net import zoo
 from certiprune.prune import scores
 from certiprune.train import losses, penalties
@@ -21,7 +23,7 @@ def fill_in(experiment: Experiment, name: str) -> Experiment:
         name: what errors call the file.
 
     Raises:
-        ConfigError: a name or an option is unknown, or an option's value is refused.
+        ConfigError: a name or an option is unknown, an option's value is refused, or a ladder's rounds would fail.
     """
     _known(experiment.data.name, data.names(), f"{name}: data.name", "dataset")
     _known(experiment.model.name, zoo.names(), f"{name}: model.name", "network")
@@ -46,7 +48,14 @@ def fill_in(experiment: Experiment, name: str) -> Experiment:
         if ladder.granularity == "channels" and method.of_weights:
             raise ConfigError(f"{place}: {ladder.method} ranks weights only; set granularity: weights")
         ladders.append(ladder.model_copy(update={"options": options}))
-    return experiment.model_copy(update={"train": train, "ladders": tuple(ladders)})
+    whole = experiment.model_copy(update={"train": train, "ladders": tuple(ladders)})
+    images = DATA.get(experiment.data.name, OTHER)
+    for number, ladder in enumerate(whole.ladders):
+        try:
+            foresee.check(whole, ladder, images, exact=experiment.data.name in DATA)
+        except CertipruneError as error:
+            raise ConfigError(f"{name}: ladders[{number}]: {error}") from error
+    return whole
 
 
 def _known(word: str, names: Sequence[str], place: str, what: str) -> None:

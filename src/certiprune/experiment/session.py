@@ -18,9 +18,10 @@ from certiprune import data
 from certiprune.core.device import find_device
 from certiprune.core.errors import ConfigError, InputError
 from certiprune.data import Dataset
-from certiprune.experiment import load
+from certiprune.experiment import foresee, load
 from certiprune.experiment.config import Experiment
 from certiprune.experiment.events import Watcher
+from certiprune.experiment.known import Images
 from certiprune.store import Records, RunLayout, SweepLayout, occupy, write_text
 from certiprune.train.tensorboard import require as require_tensorboard
 
@@ -67,7 +68,7 @@ def session(
 
     Raises:
         InputError: ``threads`` is below 1 or not what the run was begun with, the device is not there, or TensorBoard
-        is asked for and not installed.
+        is asked for and not installed, or a ladder is bound to fail.
         ConfigError: the folder belongs to another experiment, to other data, or holds files that are not a
         run's. DataError: the dataset is not there.
     """
@@ -82,6 +83,7 @@ def session(
         train_limit=experiment.data.train_limit,
         test_limit=experiment.data.test_limit,
     )
+    _foresee(experiment, dataset)
     if SweepLayout(out).sweep.is_file():
         raise ConfigError(
             f"{out} holds a sweep, whose page and tables a run there would replace; choose another folder"
@@ -114,6 +116,20 @@ def _threads(records: Records, wanted: int | None, out: Path) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _foresee(experiment: Experiment, dataset: Dataset) -> None:
+    """See that no ladder is bound to fail on this data; what an experiment file alone tells was seen with it.
+
+    Raises:
+        InputError: one is.
+    """
+    images = Images(dataset.shape, dataset.classes, len(dataset.train))
+    for ladder in experiment.ladders:
+        try:
+            foresee.check(experiment, ladder, images, exact=True)
+        except InputError as error:
+            raise InputError(f"ladder {ladder.name}: {error}") from error
 
 
 def fingerprint(dataset: Dataset) -> str:

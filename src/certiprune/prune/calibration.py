@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,10 @@ from certiprune.train.losses.natural import Natural
 from certiprune.train.scene import Scene
 
 
+def _unwatched(done: int, total: int) -> None:
+    del done, total
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Images that a method may look at, and the training loss at its final radius.
@@ -25,6 +29,7 @@ class Calibration:
         loss: what the network is trained with.
         eps: the L-infinity radius of the loss and of bounds, in input units.
         batch_size: images in a batch of ``scenes``.
+        progress: is told, by methods that take long, how many of their steps are done, and of how many.
 
     Raises:
         InputError: ``eps`` is not in [0, 1], or the batch size is below 1.
@@ -34,6 +39,7 @@ class Calibration:
     loss: AbstractLoss = field(default_factory=Natural)
     eps: float = 0.0
     batch_size: int = 128
+    progress: Callable[[int, int], None] = _unwatched
 
     def __post_init__(self) -> None:
         if not 0 <= self.eps <= 1:

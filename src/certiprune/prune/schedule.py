@@ -52,13 +52,13 @@ class Ladder:
         return len(self.keep)
 
     def counts(self, total: int) -> tuple[int, ...]:
-        """How many of ``total`` prunable weights are kept after each round.
+        """How many of ``total`` weights or channels are kept after each round.
 
         Strictly falling from below ``total``: each count is the rounded share, or one less than the count
         before where rounding would make them equal.
 
         Raises:
-            InputError: so few weights cannot be pruned so often.
+            InputError: so few cannot be pruned so often.
         """
         counts: list[int] = []
         left = total
@@ -66,7 +66,7 @@ class Ladder:
             left = min(round(fraction * total), left - 1)
             if left < 1:
                 raise InputError(
-                    f"{total} prunable weights are too few: round {number} of the pruning ladder would "
+                    f"{total} weights or channels are too few: round {number} of the pruning ladder would "
                     "keep none; use fewer rounds or a lower rate"
                 )
             counts.append(left)

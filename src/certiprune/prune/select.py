@@ -3,14 +3,18 @@
     order what is kept by (best of its layer first, score descending, position ascending);
     keep the first ``keep`` of it
 
-Position is the mask's order of names, then row-major order within a tensor. There is no threshold, so ties cannot
-change the count, and only the order of the scores matters. A layer is a name: a parameter, or a group of units. That
-its best goes first is the floor, which keeps every layer from losing its last weight or unit.
+Position is the mask's order of names, then row-major order within a tensor. Ties cannot change the count, since
+position decides them, and only the order of the scores matters. A layer is a name: a parameter, or a group of units.
+That its best goes first is the floor, which keeps every layer from losing its last weight or unit.
+
+Nothing is sorted for that: what stays is all above the ``keep``-th highest score, and of what equals it the first. It
+has to be quick, since HYDRA selects at every step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -64,7 +68,7 @@ def _select(scores: Scores, mask: Mask, keep: int, scope: Scope, *, floor: bool)
     result = {}
     for name, winners in zip(mask, chosen, strict=True):
         flat = torch.zeros(mask[name].numel(), dtype=torch.bool)
-        flat[kept[name][winners]] = True
+        flat[kept[name]] = winners
         result[name] = flat.reshape(mask[name].shape).to(mask[name].device)
     return Mask(result)
 
@@ -89,30 +93,39 @@ def shares(sizes: Sequence[int], keep: int, *, floor: bool = True) -> list[int]:
 
 
 def _by_rank(rows: list[Tensor], keep: int, floor: bool) -> list[Tensor]:
-    """Indices of the ``keep`` winners within each row, ranked over all rows together."""
-    joined = torch.cat(rows)
-    best = torch.zeros(len(joined), dtype=torch.bool)
-    start = 0
-    for row in rows:
-        if floor and len(row):
-            best[start + _descending(row)[0]] = True
-        start += len(row)
-    order = _descending(joined)
-    # The second sort is stable too: the layers' best entries come first, the rest stays in order.
-    order = order[torch.sort(best[order].to(torch.int8), descending=True, stable=True).indices]
-    winner = torch.zeros(len(joined), dtype=torch.bool)
-    winner[order[:keep]] = True
-    return [torch.nonzero(part).squeeze(1) for part in winner.split([len(row) for row in rows])]
+    """Which entries of each row win, ranked over all rows together: boolean tensors."""
+    joined, sizes = torch.cat(rows), [len(row) for row in rows]
+    starts = accumulate(sizes[:-1], initial=0)
+    firsts = [
+        start + int(row.argmax()) for start, row in zip(starts, rows, strict=True) if floor and len(row)
+    ]
+    best = torch.tensor(firsts, dtype=torch.int64)
+    if keep <= len(best):
+        winner = torch.zeros(len(joined), dtype=torch.bool)
+        winner[best[_highest(joined[best], keep)]] = True
+    else:
+        rest = joined.clone()
+        rest[best] = -torch.inf  # scores are finite, so these come last
+        winner = _highest(rest, keep - len(best))
+        winner[best] = True
+    return list(winner.split(sizes))
 
 
 def _by_layer(rows: list[Tensor], keep: int, floor: bool) -> list[Tensor]:
-    """Indices of the winners within each row, each row ranked by itself."""
+    """Which entries of each row win, each row ranked by itself: boolean tensors."""
     parts = shares([len(row) for row in rows], keep, floor=floor)
-    return [_descending(row)[:part] for row, part in zip(rows, parts, strict=True)]
+    return [_highest(row, part) for row, part in zip(rows, parts, strict=True)]
 
 
-def _descending(values: Tensor) -> Tensor:
-    return torch.sort(values, descending=True, stable=True).indices
+def _highest(values: Tensor, count: int) -> Tensor:
+    """Which of ``values`` [n] are the ``count`` highest, the earlier first where they are equal: [n] bool."""
+    if count == 0:
+        return torch.zeros(len(values), dtype=torch.bool)
+    least = values.kthvalue(len(values) - count + 1).values
+    winner = values > least
+    equal = torch.nonzero(values == least).squeeze(1)
+    winner[equal[: count - int(winner.sum())]] = True
+    return winner
 
 
 def _check(scores: Scores, mask: Mask, keep: int, scope: str) -> None:

@@ -118,6 +118,12 @@ def sizes(rounds: Sequence[Round]) -> list[str]:
     return [f"{100 * r.remaining:.3g}" for r in rounds]
 
 
+def few(rounds: Sequence[Round]) -> list[Round]:
+    """The first, the middle and the last of ``rounds``: more lines could not be told apart."""
+    places = sorted({0, len(rounds) // 2, len(rounds) - 1})
+    return [rounds[place] for place in places] if rounds else []
+
+
 def legend(figure: Figure, axes: Axes, columns: int) -> None:
     """A legend below the axes, in at most ``columns`` columns; none where nothing has a label."""
     handles, labels = axes.get_legend_handles_labels()

@@ -1,10 +1,12 @@
-"""Figures over the rounds of one ladder, a line for each layer: what bounds say of the ReLU layers."""
+"""Figures of one ladder's rounds, layer by layer: what bounds say of the ReLU layers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from certiprune.report import canvas
@@ -21,6 +23,72 @@ def widths(name: str, rounds: Sequence[Round]) -> str | None:
     """Half the width of each layer's intervals, behind BatchNorm and before it (dashed)."""
     title = "widths (dashed: before BN)"
     return _lines(name, title, rounds, ("width", "width_before"), "mean half width", log=True)
+
+
+def spread(name: str, rounds: Sequence[Round]) -> str | None:
+    """How wide the intervals of each layer's neurons are, dense and pruned: a box for each layer and round.
+
+    A box goes from the first to the third quartile, with a line at the median; whiskers go from 5 % to 95 % of the
+    neurons, and dots are the narrowest and the widest one. Of more than three rounds these are the first that has them
+    recorded, the middle and the last one; None where no round has.
+    """
+    shown = canvas.few([r for r in rounds if r.widths])
+    if not shown:
+        return None
+    layers = list(dict.fromkeys(layer for r in shown for layer in r.widths))
+    with canvas.style():
+        figure, axes = canvas.new(canvas.WIDE, 2.9)
+        for number, r in enumerate(shown):
+            step, colour = 0.8 / len(shown), canvas.colour(number)
+            places = [layers.index(layer) + (number - (len(shown) - 1) / 2) * step for layer in r.widths]
+            drawn = axes.bxp(
+                [_box(r.widths[layer]) for layer in r.widths],
+                positions=places,
+                widths=0.8 * step,
+                patch_artist=True,
+                showcaps=False,
+                boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.55},
+                medianprops={"color": canvas.INK, "linewidth": 1.2},
+                whiskerprops={"color": colour, "linewidth": 1},
+                flierprops={"marker": ".", "markersize": 3, "markeredgecolor": colour},
+                manage_ticks=False,
+            )
+            drawn["boxes"][0].set_label(f"{r.name} ({100 * r.remaining:.3g} %)")
+        _width_axis(axes, [width for r in shown for layer in r.widths.values() for width in layer])
+        axes.set_xticks(range(len(layers)), layers)
+        axes.set_xlim(-0.5, len(layers) - 0.5)
+        axes.set_title(f"{name}: widths over neurons")
+        canvas.legend(figure, axes, columns=3)
+        text = f"{name}: how the widths of bounds are distributed over each layer's neurons"
+        return canvas.svg(figure, f"layerwise spread {name}", text)
+
+
+def _box(quantiles: Sequence[float]) -> dict[str, Any]:
+    """What Matplotlib draws a box from; the quantiles are those of ``train.statistics``."""
+    least, low, first, median, third, high, most = quantiles
+    return {"whislo": low, "q1": first, "med": median, "q3": third, "whishi": high, "fliers": [least, most]}
+
+
+def _width_axis(axes: Axes, widths: Sequence[float]) -> None:
+    """Make y logarithmic from the least width above 0; 0, the width of what never moves, lies below all others."""
+    axes.set_ylabel("width u − l")
+    above = [width for width in widths if width > 0 and math.isfinite(width)]
+    if not above:
+        return
+    least, most = min(above), max(above)
+    zeros = [0.0] if 0.0 in widths else []
+    if zeros:
+        axes.set_yscale("symlog", linthresh=least, linscale=0.5)
+        axes.set_ylim(-0.2 * least, 1.5 * most)
+    else:
+        axes.set_yscale("log")
+        axes.set_ylim(least / 1.5, 1.5 * most)
+    decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    steps = (1, 2, 5) if len(decades) <= 3 else (1,)
+    ticks = [step * 10.0**decade for decade in decades[:: 1 + len(decades) // 8] for step in steps]
+    ticks = zeros + [tick for tick in ticks if least <= tick <= 1.5 * most]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
 
 
 def _lines(

@@ -20,7 +20,7 @@ from certiprune.report.words import number, percent, seconds_text
 from certiprune.store.layout import DENSE
 from certiprune.store.rows import EpochRow
 
-_LAYERWISE = (layerwise.stability, layerwise.widths)
+_LAYERWISE = (layerwise.stability, layerwise.widths, layerwise.spread)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def cost_figures(summary: Summary) -> list[Markup]:
         shown.append(Markup(figures.cost("seconds", f"{name}: seconds", rounds)))
         shown.append(Markup(figures.cost("nodes", f"{name}: subproblems", rounds)))
         shown.append(Markup(figures.stacks("stage", f"{name}: what decided", rounds)))
-        answered = {r.name: anytime(r.outcomes) for r in _few([r for r in rounds if r.complete])}
+        answered = {r.name: anytime(r.outcomes) for r in canvas.few([r for r in rounds if r.complete])}
         shown += _markup([overtime.figure(f"{name}: by time limit", answered, summary.limit)])
     return shown
 
@@ -194,12 +194,6 @@ def albums(summary: Summary) -> list[Album]:
 def _verified(summary: Summary) -> dict[str, list[Round]]:
     found = {name: [r for r in rounds if r.outcomes] for name, rounds in summary.ladders.items()}
     return {name: rounds for name, rounds in found.items() if rounds}
-
-
-def _few(rounds: Sequence[Round]) -> list[Round]:
-    """The first, the middle and the last of ``rounds``: more lines could not be told apart."""
-    places = sorted({0, len(rounds) // 2, len(rounds) - 1})
-    return [rounds[place] for place in places] if rounds else []
 
 
 def _markup(svgs: Sequence[str | None]) -> list[Markup]:

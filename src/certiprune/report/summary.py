@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -35,6 +35,8 @@ class Round:
         validation: the metrics of the epoch whose weights were kept, measured on the validation split; empty while the
             network is in training. With ``VERIFIED`` and ``SPENT`` and the same ending, where validation images were
             verified completely: the share that is proved, and the mean seconds of an image.
+        widths: ReLU layer -> ``train.statistics.QUANTILES`` of its neurons' interval widths; empty where they were not
+            recorded.
     """
 
     row: RoundRow
@@ -43,6 +45,7 @@ class Round:
     layers: tuple[LayerRow, ...] = ()
     examples: tuple[ExampleRow, ...] = ()
     validation: Mapping[str, float] = field(default_factory=dict)
+    widths: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def ladder(self) -> str:
@@ -210,13 +213,14 @@ def read(path: Path) -> Summary:
         epochs, key=lambda row: (place.get(row.ladder, len(place)), row.ladder, row.round, row.epoch)
     )
     most = max((len(answers) for answers in outcomes.values()), default=0)
-    kept = _kept(stages, epochs)
+    kept, payloads = _kept(stages, epochs), {stage.name: stage.payload for stage in stages}
     verified = _verified(stages)
     rounds = []
     for row in rows:
         key, expected = (row.ladder, row.round), max(most, _asked(meta, row))
         found = (outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
-        rounds.append(Round(row, expected, *found, {**kept.get(key, {}), **verified.get(key, {})}))
+        widths = payloads.get(f"{row.ladder}/{row.round}/evaluate", {}).get("widths", {})
+        rounds.append(Round(row, expected, *found, {**kept.get(key, {}), **verified.get(key, {})}, widths))
     return Summary(meta, tuple(rounds), tuple(epochs))
 
 

@@ -11,6 +11,7 @@ from certiprune.report.statistics import Paired, Proportion, holm, paired
 from certiprune.report.summary import Round, Summary
 from certiprune.report.tickets import Claim, Ticket, of_run
 from certiprune.store.rows import LayerRow, OutcomeRow
+from certiprune.train.statistics import QUANTILES
 from certiprune.verify.outcome import Verdict
 
 _SIZES = (
@@ -60,6 +61,7 @@ def files(summary: Summary, claim: Claim | None = None) -> dict[str, str]:
     return {
         "rounds.csv": rounds_csv(summary),
         "layers.csv": layers_csv(summary),
+        "widths.csv": widths_csv(summary),
         "outcomes.csv": outcomes_csv(summary),
         "epochs.csv": epochs_csv(summary),
         "comparisons.csv": comparisons_csv(summary),
@@ -80,6 +82,12 @@ def layers_csv(summary: Summary) -> str:
     """One row a layer and round: weights kept, or ReLU neurons that are unstable and what bounds them."""
     rows = (astuple(layer) for r in summary.rounds for layer in r.layers)
     return _csv("layers", [field.name for field in fields(LayerRow)], rows)
+
+
+def widths_csv(summary: Summary) -> str:
+    """One row a ReLU layer and round: quantiles over its neurons of the intervals' widths, where they were recorded."""
+    rows = ([r.ladder, r.number, name, *found] for r in summary.rounds for name, found in r.widths.items())
+    return _csv("widths", ["ladder", "round", "name", *(f"q{100 * q:g}" for q in QUANTILES)], rows)
 
 
 def outcomes_csv(summary: Summary) -> str:

@@ -20,6 +20,7 @@ from certiprune.bounds.relax import lines
 from certiprune.bounds.rows import Rows
 from certiprune.bounds.value import dual_value
 from certiprune.bounds.window import plan
+from certiprune.core.errors import InputError
 from certiprune.data import Split
 from certiprune.net.live import Live
 from certiprune.train.evaluate import batched, mean, pgd_accuracy
@@ -28,6 +29,9 @@ from certiprune.train.penalties.rs import stability
 from certiprune.train.scene import Scene
 
 T = TypeVar("T")
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+"""The quantiles of ``width_quantiles``, from the narrowest neuron to the widest."""
 
 _BATCH = 250
 """Images that are bounded together by intervals."""
@@ -163,6 +167,32 @@ def bound_statistics(model: nn.Module, split: Split, eps: float, *, crown: bool 
     return BoundStatistics(clean, ibp, walked if crown else math.nan, tuple(layers))
 
 
+def width_quantiles(model: nn.Module, split: Split, eps: float) -> dict[str, tuple[float, ...]]:
+    """How the widths u - l of interval bounds are distributed over the neurons of each ReLU layer.
+
+    For each image and layer, the ``QUANTILES`` of u - l over the layer's neurons; then each one's mean over the images.
+    The widths are those of what enters the ReLU on the ball of radius ``eps``, clipped to [0, 1], twice
+    ``LayerStatistics.width`` in the mean. Quantiles lie linearly between the sorted widths: quantile q of n neurons is
+    at place q (n - 1), counted from 0. A neuron that no input moves, such as one of a pruned channel, has the width 0.
+
+    The bounds are intervals for every neuron, also where CROWN's decide what is unstable: CROWN is asked for the ends
+    only that decide this, so its widths would be of two kinds.
+
+    Returns:
+        by the names of ``LayerStatistics``, from input to output: a number for each of ``QUANTILES``, rising, in units
+        of the layer's values.
+
+    Raises:
+        InputError: the split is empty.
+        ModelError: the model cannot be traced.
+    """
+    if not len(split):
+        raise InputError("there are no images to measure the widths of bounds on")
+    parts = _looked_at(model, split, eps, _width_quantiles)
+    sums = torch.stack([torch.stack([layer.sum(0) for layer in part]) for part in parts]).sum(0)
+    return {f"relu{k}": tuple(row) for k, row in enumerate((sums / len(split)).tolist(), start=1)}
+
+
 @torch.no_grad()
 def _looked_at(model: nn.Module, split: Split, eps: float, ask: Callable[[Scene], T]) -> list[T]:
     """What ``ask`` says of the images of ``split``, batch by batch in order, with ``model`` in evaluation mode."""
@@ -195,6 +225,17 @@ def _by_walks(scene: Scene) -> Tensor:
         value = value.reshape(images, classes).scatter(1, label.unsqueeze(1), torch.inf)
         certified[part.cpu()] = (value.amin(1) > 0).cpu()
     return certified
+
+
+def _width_quantiles(scene: Scene) -> list[Tensor]:
+    """The quantiles of each ReLU layer's widths, image by image: [n, quantiles] float64 on the CPU."""
+    found = []
+    for v, lower in scene.bounds.pre.lower.items():
+        widths = (scene.bounds.pre.upper[v] - lower).flatten(1).double().cpu().sort(1).values
+        place = torch.tensor(QUANTILES, dtype=torch.float64) * (widths.shape[1] - 1)
+        below, above = widths[:, place.floor().long()], widths[:, place.ceil().long()]
+        found.append(below + place.frac() * (above - below))
+    return found
 
 
 def _layers(scene: Scene) -> list[LayerStatistics]:

@@ -84,7 +84,7 @@ def test_nothing_removed_is_allowed(model):
     [
         ({"amount": 1.0}, "the amount 1.0 must be at least 0 and below 1"),
         ({"amount": 20}, "the amount 20 must"),
-        ({"amount": 0.5, "method": "magnitudes"}, "did you mean 'magnitude'"),
+        ({"amount": 0.5, "method": "magnitudes"}, "did you mean magnitude"),
         ({"amount": 0.5, "mask": Mask({"0.weight": torch.zeros(4, 1, 3, 3).bool()})}, "no weights left"),
         ({"amount": 0.5, "mask": Mask({"9.weight": torch.ones(1).bool()})}, "mask of 9.weight"),
     ],

@@ -180,7 +180,7 @@ def test_registering_a_name_of_the_library_is_refused():
         ({"amount": 0.9999}, "leaves none of 486 weights; choose a smaller one"),
         ({"amount": "0.5"}, "the amount '0.5' must be"),
         ({"method": None}, "a name or a scorer, not None"),
-        ({"method": "snipp"}, "did you mean 'snip'"),
+        ({"method": "snipp"}, "did you mean snip"),
         ({"loss": "crown"}, "crown_ibp"),
         ({"eps": 2}, "eps"),
         ({"batches": 0}, "batches"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,6 +128,13 @@ def test_the_scope_is_how_weights_are_chosen_while_scores_are_learned() -> None:
         scored("hydra", model, one, data, keep=9, scope=scope, epochs=3) for scope in ("global", "layer")
     )
     assert torch.equal(world["1.weight"], layer["1.weight"])
+
+
+def test_every_step_is_told() -> None:
+    model, told = dense(1), list[tuple[int, int]]()
+    data = replace(calibration(14, size=6), progress=lambda done, total: told.append((done, total)))
+    scored("hydra", model, weights(model), data, keep=20, epochs=4)
+    assert told == [(step, 12) for step in range(1, 13)]
 
 
 def test_a_layer_of_zeros_has_scores_of_zero() -> None:

@@ -52,7 +52,7 @@ def test_random_depends_on_the_generator_and_not_on_the_weights(model):
 
 
 def test_wrong_names_and_options_get_a_hint():
-    with pytest.raises(InputError, match="no pruning method is called 'magnitud'; did you mean 'magnitude'"):
+    with pytest.raises(InputError, match="no pruning method is called 'magnitud'; did you mean magnitude"):
         scores.build("magnitud")
     with pytest.raises(InputError, match=r"choose one of .*magnitude, .*random"):
         scores.build("zzz")

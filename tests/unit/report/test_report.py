@@ -177,7 +177,7 @@ def test_two_writes_give_the_same_bytes(run: Path) -> None:
     before = everything()
     report.write(run)
     assert everything() == before
-    assert len(before) == 7
+    assert len(before) == 8
 
 
 def test_a_run_that_is_not_finished_says_what_is_missing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,24 @@ from certiprune.core.errors import InputError
 from certiprune.core.rng import generator
 from certiprune.data import Dataset, Split
 from certiprune.net.zoo import ModelSpec, build
-from certiprune.train import Capture, Plan, Statistics, TrainState, accuracy, losses, pgd_accuracy, train
-from certiprune.train.statistics import MEASURES, bound_statistics, ibp_accuracy
+from certiprune.train import (
+    Capture,
+    Plan,
+    Statistics,
+    TrainState,
+    accuracy,
+    losses,
+    pgd_accuracy,
+    statistics,
+    train,
+)
+from certiprune.train.statistics import (
+    MEASURES,
+    QUANTILES,
+    bound_statistics,
+    ibp_accuracy,
+    width_quantiles,
+)
 from certiprune.train.tensorboard import TensorBoard, writer
 
 EPS = 0.03
@@ -89,6 +106,44 @@ def test_layers_equal_an_independent_computation(trained: tuple[nn.Module, Datas
         product = low * high / scale.square().clamp(min=1e-12)
         assert layer.nrs == pytest.approx(float(-torch.tanh(1 + product).mean()), rel=1e-3)
     assert found.layers[1].width_before > 0 and not bool(model.get_parameter("norm2.weight")[1])
+
+
+def test_widths_are_spread_as_their_sorted_list_says(
+    trained: tuple[nn.Module, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, dataset = trained
+    monkeypatch.setattr(
+        statistics, "_BATCH", 4
+    )  # an image counts as much in a batch of one as in one of four
+    split = dataset.validation.head(9)
+    found = width_quantiles(model, split, EPS)
+    double = build(ModelSpec("cnn_small", (1, 8, 8), 4, (0.4,), (0.3,), width=0.5)).double().eval()
+    double.load_state_dict(
+        {k: v.double() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    )
+    with torch.no_grad():
+        ends, _, _ = layer_by_layer(double, split.images.double())
+    assert list(found) == ["relu1", "relu2", "relu3"]
+    for layer, name in zip(found.values(), ("relu1", "relu2", "relu"), strict=True):
+        low, high = ends[name]
+        images = [np.quantile((high - low)[k].flatten().numpy(), QUANTILES) for k in range(9)]
+        assert layer == pytest.approx(np.mean(images, axis=0), rel=1e-4, abs=1e-6)
+        assert list(layer) == sorted(layer)
+    # One of relu2's eight channels has the scale 0: nothing moves it, at the batch's end as little as before.
+    assert found["relu2"][:2] == (0.0, 0.0) and found["relu2"][3] > 0
+
+
+def test_widths_of_four_neurons_by_hand() -> None:
+    """z_k = k x for k = 1, 2, 4, 9 and x in an interval of width 0.2, or at the domain's edge 0.1."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 4, bias=False), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[9.0], [1.0], [-4.0], [2.0]]))
+    split = Split(torch.tensor([0.5, 0.0]).reshape(2, 1, 1, 1), torch.tensor([0, 1]))
+    (quantiles,) = width_quantiles(model, split, 0.1).values()
+    # Places 0, 0.15, 0.75, 1.5, 2.25, 2.85 and 3 of 1, 2, 4, 9; the mean of both images' widths is 0.15.
+    assert quantiles == pytest.approx([0.15 * q for q in (1, 1.15, 1.75, 3, 5.25, 8.25, 9)], rel=1e-5)
+    with pytest.raises(InputError, match="no images to measure the widths"):
+        width_quantiles(model, split.head(0), 0.1)
 
 
 def test_fractions_equal_those_of_every_image_alone(trained: tuple[nn.Module, Dataset]) -> None:

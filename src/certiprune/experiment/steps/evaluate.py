@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
@@ -15,12 +15,21 @@ from certiprune.net.cost import sizes
 from certiprune.prune import remaining
 from certiprune.store import LayerRow, RoundRow
 from certiprune.train import evaluate
-from certiprune.train.statistics import BoundStatistics, LayerStatistics, bound_statistics
+from certiprune.train.statistics import (
+    BoundStatistics,
+    LayerStatistics,
+    bound_statistics,
+    width_quantiles,
+)
 from certiprune.verify import unstable_counts
 
 
 def run(session: Session, work: Work) -> Result:
-    """Accuracy, standard, adversarial and by bounds; remaining weights; what bounds say of each layer."""
+    """Accuracy, standard, adversarial and by bounds; remaining weights; what bounds say of each layer.
+
+    The stage's payload has ``widths``: the quantiles of each ReLU layer's interval widths, by layer, at ``verify.eps``
+    and on the images on which unstable neurons are counted (see ``train.statistics.width_quantiles``).
+    """
     settings, eps = session.experiment.evaluate, session.experiment.verify.eps
     model, mask = trained(session, work)
     granularity = "weights" if work.ladder is None else work.ladder.granularity
@@ -41,7 +50,9 @@ def run(session: Session, work: Work) -> Result:
     )
     bounds = bound_statistics(model, test, eps)
     network = lower(model, shape=session.dataset.shape, mask=mask)
-    relus = _relus(session, work, network, bounds)
+    few = session.dataset.test.head(settings.unstable_images).to(session.experiment.device)
+    relus = _relus(work, network, bounds, unstable_counts(network, few.images, eps))
+    widths = width_quantiles(model, few, eps)
     everything = sum(parameter.numel() for parameter in model.parameters())
     row = RoundRow(
         ladder=work.ladder_name,
@@ -63,7 +74,7 @@ def run(session: Session, work: Work) -> Result:
     )
     text = f"accuracy {standard:.1%}, PGD {attacked:.1%}, IBP {bounds.ibp:.1%}, CROWN {bounds.crown:.1%}, "
     text += f"{row.unstable:.0f} of {row.relus} neurons unstable"
-    return Result(text, rows=(row, *_weights(work, model, mask), *relus))
+    return Result(text, {"widths": widths}, (row, *_weights(work, model, mask), *relus))
 
 
 def _sizes(network: Network) -> dict[str, int]:
@@ -96,10 +107,10 @@ def _weights(work: Work, model: nn.Module, mask: Mask) -> list[LayerRow]:
     ]
 
 
-def _relus(session: Session, work: Work, network: Network, bounds: BoundStatistics) -> list[LayerRow]:
-    """Every ReLU layer with its unstable neurons, mean over the first test images, and its interval bounds."""
-    images = session.dataset.test.head(session.experiment.evaluate.unstable_images).images
-    counts = unstable_counts(network, images.to(session.experiment.device), session.experiment.verify.eps)
+def _relus(
+    work: Work, network: Network, bounds: BoundStatistics, counts: dict[str, Tensor]
+) -> list[LayerRow]:
+    """Every ReLU layer with its unstable neurons, the mean of ``counts`` over their images, and its interval bounds."""
     totals = [math.prod(network.shapes[value]) for value in network.relus]
     place = (work.ladder_name, work.number, "relu")
     return [

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from certiprune.core.mask import Mask
 from certiprune.core.rng import generator
+from certiprune.experiment.events import Event
 from certiprune.experiment.session import Session
 from certiprune.experiment.steps.work import Result, Work, spec, trained, training_loss
 from certiprune.net import checkpoint
@@ -45,7 +46,12 @@ def run(session: Session, work: Work) -> Result:
     random = generator(session.experiment.seed, "prune", ladder.name, work.number)
     settings = session.experiment.train
     split = session.dataset.train.to(session.experiment.device)
-    data = Calibration(split, training_loss(settings), settings.eps, settings.batch_size)
+
+    def progress(done: int, total: int) -> None:
+        # The last event of the stage is sent once it is committed.
+        session.watch(Event(f"{work.name}/prune", min(done, total - 1), total))
+
+    data = Calibration(split, training_loss(settings), settings.eps, settings.batch_size, progress)
     chosen = rank_and_select(
         model,
         mask,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from inspect import signature
 from typing import Any, TypeVar
 
-from certiprune.core.errors import InputError
+from certiprune.core.errors import InputError, hint
 from certiprune.prune.scores.base import AbstractScorer, Scores
 from certiprune.prune.scores.grasp import Grasp
 from certiprune.prune.scores.hydra import Hydra
@@ -82,17 +81,10 @@ def build(name: str, **options: Any) -> AbstractScorer:
         InputError: no method has that name, or the method has no such option; the text names the nearest one.
     """
     if name not in _known:
-        raise InputError(f"no pruning method is called {name!r}{_nearest(name, names())}")
+        raise InputError(f"no pruning method is called {name!r}; {hint(name, names())}")
     allowed = list(signature(_known[name]).parameters)
     for option in options:
         if option not in allowed:
-            raise InputError(f"pruning by {name} has no option {option!r}{_nearest(option, allowed)}")
+            others = hint(option, allowed) if allowed else "it takes none"
+            raise InputError(f"pruning by {name} has no option {option!r}; {others}")
     return _known[name](**options)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    """The end of an error text: the known word that is nearest to ``word``, or all of them."""
-    close = get_close_matches(word, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; choose one of {', '.join(known)}" if known else "; it takes none"

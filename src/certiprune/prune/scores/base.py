@@ -71,6 +71,19 @@ class AbstractScorer(ABC):
     of_weights: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False
 
+    def check(self, *, groups: Groups | None, eps: float, batch_size: int) -> None:
+        """See that the method can rank, as far as that is known before a network is trained; here there is nothing.
+
+        Args:
+            groups: the units to rank, or None for weights.
+            eps: the radius of the training's loss, in input units.
+            batch_size: images in a batch of gradients.
+
+        Raises:
+            InputError: it cannot, whatever the weights will be.
+        """
+        del groups, eps, batch_size
+
     def score(
         self,
         model: nn.Module,

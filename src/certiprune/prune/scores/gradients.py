@@ -47,6 +47,14 @@ def training_copy(model: nn.Module, mask: Mask, *, dtype: torch.dtype | None = N
     return copy
 
 
+def require_pairs(method: str, batch_size: int) -> None:
+    """Raise ``InputError`` where no batch has the two images that BatchNorm needs to normalise by."""
+    if batch_size < 2:
+        raise InputError(
+            f"pruning by {method} takes gradients on batches of at least two images; give a batch_size above 1"
+        )
+
+
 def gradients(
     copy: nn.Module, mask: Mask, data: Calibration, *, batches: int | None, generator: torch.Generator
 ) -> Iterator[dict[str, Tensor]]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.prune.scores.base import AbstractScorer, Scores, masked_parameters, require_data
-from certiprune.prune.scores.gradients import gradients, training_copy
+from certiprune.prune.scores.gradients import gradients, require_pairs, training_copy
 from certiprune.prune.scores.options import require_choice, require_number, require_whole
 from certiprune.prune.select import Scope, select
 from certiprune.train.schedule import RateSchedule
@@ -66,6 +66,9 @@ class Hydra(AbstractScorer):
         require_number(self.name, "momentum", self.momentum, "in [0, 1)", lambda share: 0 <= share < 1)
         require_choice(self.name, "scope", self.scope, get_args(Scope))
 
+    def check(self, *, groups: Groups | None, eps: float, batch_size: int) -> None:
+        require_pairs(self.name, batch_size)
+
     def score(
         self,
         model: nn.Module,
@@ -93,6 +96,7 @@ class Hydra(AbstractScorer):
                     score.sub_(rate * speed[name])
                 # Before ``gradients`` goes on to the next batch.
                 self._choose_(copy, mask, frozen, scores, keep)
+                data.progress(epoch * count + number + 1, self.epochs * count)
         return _sizes(scores)
 
     def score_units(

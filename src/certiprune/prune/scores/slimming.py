@@ -21,7 +21,7 @@ from certiprune.prune.scores.base import AbstractScorer, Scores
 
 if TYPE_CHECKING:
     from certiprune.prune.calibration import Calibration
-    from certiprune.prune.groups import Groups
+    from certiprune.prune.groups import Group, Groups
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,15 @@ class Slimming(AbstractScorer):
 
     name: ClassVar[str] = "slim"
     of_units: ClassVar[bool] = True
+
+    def check(self, *, groups: Groups | None, eps: float, batch_size: int) -> None:
+        """As ``AbstractScorer`` says.
+
+        Raises:
+            InputError: a group has no BatchNorm with a scale.
+        """
+        for name, group in (groups or {}).items():
+            _scales(name, group)
 
     def score_units(
         self,
@@ -49,10 +58,15 @@ class Slimming(AbstractScorer):
         parameters = dict(model.named_parameters())
         found = {}
         for name, group in groups.items():
-            if not group.scales:
-                raise InputError(
-                    f"pruning by slim needs BatchNorm scales, and the units of {name} have none; "
-                    "choose other layers or another method"
-                )
-            found[name] = torch.stack([parameters[s].detach().double().abs() for s in group.scales]).mean(0)
+            scales = [parameters[scale].detach().double().abs() for scale in _scales(name, group)]
+            found[name] = torch.stack(scales).mean(0)
         return Scores(found)
+
+
+def _scales(name: str, group: Group) -> tuple[str, ...]:
+    if not group.scales:
+        raise InputError(
+            f"pruning by slim needs BatchNorm scales, and the units of {name} have none; "
+            "choose other layers or another method"
+        )
+    return group.scales

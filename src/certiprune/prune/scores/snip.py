@@ -18,11 +18,12 @@ from torch import nn
 
 from certiprune.core.mask import Mask
 from certiprune.prune.scores.base import AbstractScorer, Scores, require_data
-from certiprune.prune.scores.gradients import gradients, summed, training_copy, weights
+from certiprune.prune.scores.gradients import gradients, require_pairs, summed, training_copy, weights
 from certiprune.prune.scores.options import require_whole
 
 if TYPE_CHECKING:
     from certiprune.prune.calibration import Calibration
+    from certiprune.prune.groups import Groups
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Snip(AbstractScorer):
 
     def __post_init__(self) -> None:
         require_whole(self.name, "batches", self.batches)
+
+    def check(self, *, groups: Groups | None, eps: float, batch_size: int) -> None:
+        require_pairs(self.name, batch_size)
 
     def score(
         self,

@@ -80,6 +80,17 @@ class AbstractStability(AbstractScorer):
     def units(self, scene: Scene) -> Mapping[int, Tensor]:
         """ReLU value -> what its bounds are measured in, broadcastable to its shape; 1 where it says nothing."""
 
+    def check(self, *, groups: Groups | None, eps: float, batch_size: int) -> None:
+        """As ``AbstractScorer`` says.
+
+        Raises:
+            InputError: the radius is 0, where every neuron is stable.
+        """
+        if eps == 0:
+            raise InputError(
+                f"pruning by {self.name} needs a radius eps above 0; give one (train.eps of an experiment)"
+            )
+
     @torch.no_grad()
     def score_units(
         self,
@@ -98,8 +109,7 @@ class AbstractStability(AbstractScorer):
             ModelError: the model cannot be lowered.
         """
         data = require_data(self.name, data)
-        if data.eps == 0:
-            raise InputError(f"pruning by {self.name} needs a radius eps above 0")
+        self.check(groups=groups, eps=data.eps, batch_size=data.batch_size)
         live, idle = Live(model, data.split.shape), torch.Generator()
         seen: dict[str, list[_Seen]] = {name: [] for name, group in groups.items() if group.relus}
         with evaluating(model):
