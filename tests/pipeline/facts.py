@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from certiprune.core.errors import CertipruneError
 from certiprune.net import checkpoint
 from certiprune.store import Records, RunLayout
 
@@ -36,6 +37,15 @@ def facts(folder: Path) -> Facts:
             [(o.ladder, o.round, o.idx, o.label, o.predicted, o.verdict, o.reason) for o in outcomes],
             [(row.ladder, row.round, row.idx, row.adversarial is None) for row in records.examples()],
         )
+
+
+def epochs(folder: Path) -> int:
+    """How many epochs of its dense network a run's records hold; 0 where there are none yet."""
+    try:
+        with Records.open(RunLayout(folder).records, read_only=True) as records:
+            return len(records.epochs("dense"))
+    except CertipruneError:
+        return 0
 
 
 def assert_equal_runs(one: Path, other: Path) -> None:

@@ -13,14 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from facts import assert_equal_runs
+from facts import assert_equal_runs, epochs
 from sweeping import TINY, Inline
 
-from certiprune.core.errors import CertipruneError
 from certiprune.experiment import sweep
 from certiprune.experiment.sweep import run as runs
 from certiprune.experiment.sweep import tasks
-from certiprune.store import Records, RunLayout, SweepLayout
+from certiprune.store import RunLayout, SweepLayout
 
 HERE = Path(__file__).parent
 EPOCHS = 60
@@ -44,15 +43,6 @@ def address() -> Iterator[str]:
         said = next((line.split()[1] for line in process.stdout if line.startswith("address ")), None)
         assert said is not None
         yield said
-
-
-def epochs(folder: Path) -> int:
-    """How many epochs a run's records hold; 0 where there are none yet."""
-    try:
-        with Records.open(RunLayout(folder).records, read_only=True) as records:
-            return len(records.epochs("dense"))
-    except CertipruneError:
-        return 0
 
 
 def test_a_killed_worker_loses_nothing(tmp_path: Path, address: str) -> None:

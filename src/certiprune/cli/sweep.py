@@ -22,12 +22,13 @@ def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep, a YAML file (docs/sweeps.md).")],
     out: Annotated[Path | None, typer.Option(help="The sweep's folder; by default runs/NAME.")] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Tasks at a time: 1 by default, and with --ray as many as fit.")
+        int | None,
+        typer.Option(help="Tasks at a time: 1 by default, with --ray as many as fit, with --slurm all."),
     ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
-            help="CPU threads of each job: by default the cores shared between all, and with --ray 1."
+            help="CPU threads of each job: by default the cores shared between all; with --ray or --slurm 1."
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Where the datasets' files are.")] = None,
@@ -41,6 +42,13 @@ def sweep(
         str | None,
         typer.Option(
             metavar="ADDRESS", help="Run on a Ray cluster, such as auto; the folder must be shared."
+        ),
+    ] = None,
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OPTIONS",
+            help="Run as jobs of Slurm with these options, such as partition=cpu,time=240; the folder must be shared.",
         ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only list what there is to do.")] = False,
@@ -57,6 +65,8 @@ def sweep(
     for name, number in (("--jobs", jobs), ("--threads", threads)):
         if number is not None and number < 1:
             raise InputError(f"{name} {number} must be at least 1")
+    if ray is not None and slurm is not None:
+        raise InputError("--ray and --slurm cannot be given together; leave one out")
     from certiprune.experiment.sweep import config
 
     found, folder = config.load(file), out or Path("runs") / file.stem
@@ -66,8 +76,8 @@ def sweep(
     from certiprune.cli.sweep_view import View
     from certiprune.experiment.sweep import run as runs
 
-    executor = _executor(jobs, threads, None if data is None else data.absolute(), ray)
-    again = _again(file, folder, jobs=jobs, threads=threads, data=data, ray=ray)
+    executor = _executor(folder, jobs, threads, None if data is None else data.absolute(), ray, slurm)
+    again = _again(file, folder, jobs=jobs, threads=threads, data=data, ray=ray, slurm=slurm)
     with on_interrupt(f"what is finished is kept; go on with: {again}"), View() as view:
         failures = runs.run(
             found,
@@ -91,13 +101,24 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _executor(jobs: int | None, threads: int | None, data: Path | None, ray: str | None) -> Executor:
+def _executor(
+    folder: Path,
+    jobs: int | None,
+    threads: int | None,
+    data: Path | None,
+    ray: str | None,
+    slurm: str | None,
+) -> Executor:
     from certiprune.experiment.sweep.perform import Means
 
     if ray is not None:
         from certiprune.experiment.sweep.executors.on_ray import OnRay
 
         return OnRay(ray, jobs, Means(threads or 1, data))
+    if slurm is not None:
+        from certiprune.experiment.sweep.executors.on_slurm import OnSlurm
+
+        return OnSlurm(slurm, folder, jobs, Means(threads or 1, data))
     from certiprune.cli.machine import cores
     from certiprune.core.memory import allowance
     from certiprune.experiment.sweep.executors.local import Processes

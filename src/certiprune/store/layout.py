@@ -133,6 +133,11 @@ class SweepLayout:
         """The folder of the runs that train dense networks for the cells."""
         return self.root / "dense"
 
+    @property
+    def slurm(self) -> Path:
+        """The folder of what jobs of Slurm leave: scripts, pickles and logs."""
+        return self.root / "slurm"
+
     def cell(self, training: str, pruning: str, seed: int) -> Path:
         """The run folder of a cell; a preset's name such as ``mnist-0.3/ibp`` becomes ``mnist-0.3~ibp``."""
         return self.cells / _folder(training) / _folder(pruning) / f"seed-{seed}"

@@ -44,7 +44,7 @@ def claimed(sweep: Sweep, folder: Path, *, fresh: bool) -> Iterator[SweepLayout]
 def _clear(layout: SweepLayout) -> None:
     # The sweep file goes last: while it is there, the other files are known to be a sweep's.
     run = RunLayout(layout.root)
-    for folder in (layout.cells, layout.dense, run.tables, run.figures):
+    for folder in (layout.cells, layout.dense, layout.slurm, run.tables, run.figures):
         shutil.rmtree(folder, ignore_errors=True)
     run.report.unlink(missing_ok=True)
     layout.sweep.unlink()

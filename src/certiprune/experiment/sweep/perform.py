@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from certiprune.core.errors import CertipruneError, InputError
+from certiprune.core.memory import allowance
 from certiprune.experiment import pipeline
 from certiprune.experiment.events import Event, Watcher
 from certiprune.experiment.sweep.plan import Task
@@ -36,6 +38,17 @@ class Means:
     threads: int
     data: Path | None = None
     memory: int | None = None
+
+
+def shared(means: Means) -> Means:
+    """``means`` on a node of a cluster, with some memory.
+
+    As many tasks as there are CPUs for may be here, and each would take the same free memory for its own.
+    """
+    if means.memory is not None:
+        return means
+    share = min(1.0, means.threads / (os.cpu_count() or 1))
+    return replace(means, memory=int(allowance(None) * share))
 
 
 def perform(task: Task, means: Means, watch: Watcher) -> None:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, cast
 
 from certiprune.core.errors import InputError
-from certiprune.core.memory import allowance
 from certiprune.experiment.events import Event
 from certiprune.experiment.sweep.executors.base import Ended, Told
-from certiprune.experiment.sweep.perform import Means, perform, reason
+from certiprune.experiment.sweep.perform import Means, perform, reason, shared
 from certiprune.experiment.sweep.plan import Task
 
 RETRIES = 5
@@ -95,12 +92,8 @@ class _News:
 
 def _perform(task: Task, means: Means, board: Any) -> str:
     """Runs on a node; returns why the task is not done, or nothing."""
-    if means.memory is None:
-        # As many tasks as there are CPUs for may be here, and each would take the same free memory for its own.
-        share = min(1.0, means.threads / (os.cpu_count() or 1))
-        means = replace(means, memory=int(allowance(None) * share))
     try:
-        perform(task, means, lambda event: board.put.remote(task.name, event))
+        perform(task, shared(means), lambda event: board.put.remote(task.name, event))
     except Exception as error:
         return reason(error)
     return ""
