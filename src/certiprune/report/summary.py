@@ -205,10 +205,12 @@ def read(path: Path) -> Summary:
         epochs, key=lambda row: (place.get(row.ladder, len(place)), row.ladder, row.round, row.epoch)
     )
     most = max((len(answers) for answers in outcomes.values()), default=0)
+    verified = any(stage.name.endswith("/verify") for stage in stages)
     kept = _kept(stages, epochs)
     rounds = []
     for row in rows:
-        key, expected = (row.ladder, row.round), max(most, _asked(meta, row))
+        # Every network of a run is verified on the same images: once one is done, their number is known.
+        key, expected = (row.ladder, row.round), most if verified else max(most, _asked(meta, row))
         found = (outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
         rounds.append(Round(row, expected, *found, kept.get(key, {})))
     return Summary(meta, tuple(rounds), tuple(epochs))
@@ -249,9 +251,13 @@ def _kept(
 
 
 def _asked(meta: Mapping[str, Any], row: RoundRow) -> int:
-    """How many images the experiment verifies, and never more than the test split has."""
-    asked = dig(meta, "config", "verify", "images")
-    return min(asked, row.test_images) if isinstance(asked, int) else 0
+    """How many images the experiment verifies, and never more than the test split has where that is known."""
+    asked, evaluated = dig(meta, "config", "verify", "images"), dig(meta, "config", "evaluate", "images")
+    if not isinstance(asked, int):
+        return 0
+    # Accuracy that is measured on fewer images than there are says nothing of how many there are.
+    whole = evaluated is None or row.test_images < evaluated
+    return min(asked, row.test_images) if whole else asked
 
 
 def _proportion(accuracy: float, images: int) -> Proportion | None:

@@ -33,8 +33,8 @@ def write(
         parquet: whether to write every table as Parquet, too.
 
     Raises:
-        InputError: no cell has results, ``by`` is recorded of no network, pyarrow is asked for and not installed, or
-            the folder cannot be written.
+        InputError: no cell has results, ``by`` is no accuracy on validation images or recorded of no network, pyarrow
+            is asked for and not installed, or the folder cannot be written.
     """
     from certiprune.report import grid
     from certiprune.report.sweep import export, page, summary, table
@@ -48,6 +48,11 @@ def write(
     parts = table.parts(found, by)
     if by is not None and not any(part.measure for part in parts):
         raise InputError(f"no network has {by!r} of the epoch that was kept; choose rounds by another metric")
+    if by is not None and not by.startswith(("validation_", "statistics/")):
+        raise InputError(
+            f"{by!r} is no accuracy on validation images, of which more is better; "
+            "choose rounds by one, such as validation_accuracy or statistics/crown"
+        )
     claim = claim or Claim()
     html = page.render(layout.root, found, parts, claim)
     tables = export.tables(layout.root, found, parts, claim)
