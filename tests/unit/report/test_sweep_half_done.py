@@ -16,6 +16,7 @@ from certiprune.core.errors import InputError
 from certiprune.experiment.sweep import config as files
 from certiprune.report import summary as runs
 from certiprune.report import sweep
+from certiprune.report.sweep import figures
 from certiprune.report.sweep.summary import gather
 from certiprune.store.layout import RunLayout, SweepLayout
 from certiprune.store.records import Records
@@ -105,6 +106,15 @@ def test_a_cell_that_was_cut_off_at_once_does_not_stop_the_report(tmp_path: Path
     assert RunLayout(layout.cell("fgsm", "imp", 0)).report.is_file()
     with (tmp_path / "tables" / "networks.csv").open(newline="") as stream:
         assert {row["method"] for row in csv.DictReader(stream)} == {"dense", "imp"}
+
+
+def test_a_line_over_rounds_has_the_same_seeds_everywhere(tmp_path: Path) -> None:
+    cells = write_sweep(tmp_path, ("fgsm",), ("imp",), (0, 1))
+    execute(cells[1][3], "DELETE FROM outcomes WHERE ladder = 'imp' AND round = 2 AND idx > 9")
+    (method,) = gather(cells).blocks[0].pruned
+    line = figures.points(method, figures.share("certified"))
+    assert [(row.number, found.seeds) for row, found in line] == [(0, 2), (1, 2), (3, 2)]
+    assert len(figures.points(method, figures.share("standard"))) == 4
 
 
 @pytest.mark.parametrize("metric", ["loss", "accuracy"])
