@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import sweeping
@@ -244,3 +245,53 @@ def test_a_worker_waits_for_one_that_is_just_ending(tmp_path: Path, monkeypatch:
     tried.clear()
     with pytest.raises(InputError, match="in use"):
         perform(task, MEANS, lambda event: None)
+
+
+def test_an_error_that_reads_like_a_lost_parent_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*arguments: object) -> None:
+        raise EOFError("Compressed file ended early")
+
+    class Pipe:
+        sent: ClassVar[list[str]] = []
+
+        def send(self, text: str) -> None:
+            self.sent.append(text)
+
+    monkeypatch.setattr(local, "perform", cut_off)
+    monkeypatch.setattr(local.processes, "end_with_parent", lambda: None)
+    (task, *_) = sweep.tasks(sweep.grid(SWEEP), SweepLayout(tmp_path))
+    local._serve(Pipe(), task, MEANS)  # type: ignore[arg-type]
+    assert [text.startswith("EOFError: Compressed file ended early") for text in Pipe.sent] == [True]
+
+
+def test_starting_over_does_not_go_on_with_what_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Idle(Inline):
+        def room(self) -> bool:
+            return False
+
+    assert Sweeping(tmp_path).run(Idle()) == {}
+    (tmp_path / "cells").mkdir()
+
+    def refused(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("shutil.rmtree", refused)
+    with pytest.raises(PermissionError):
+        Sweeping(tmp_path).run(Idle(), fresh=True)
+
+
+def test_a_report_that_cannot_be_written_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def full(folder: Path) -> Path:
+        raise InputError("cannot write the report: No space left on device")
+
+    monkeypatch.setattr(command, "sweep_page", full)
+    monkeypatch.setattr(runs, "run", lambda *arguments, **options: [])
+    assert Typed(tmp_path, monkeypatch, Inline())() == 2
+    assert "No space left on device" in capsys.readouterr().err

@@ -36,9 +36,12 @@ def presets(
       certiprune presets --time
       certiprune presets --sweeps
     """
+    from certiprune.core.errors import InputError
     from certiprune.experiment import load
     from certiprune.experiment import presets as known
 
+    if sum((name is not None, parts, sweeps, time)) > 1:
+        raise InputError("a NAME, --parts, --sweeps and --time each ask for something else; give one of them")
     if name is not None:
         _write(name)
     elif parts:

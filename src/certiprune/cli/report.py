@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -75,5 +76,7 @@ def sweep_page(
     claim = None if margin is None else sweep.Claim(margin=margin)
     for *_, place in found:
         if RunLayout(place).records.is_file():
-            reports.write(place)
+            # A cell that was cut off before its first epoch has nothing to report; the sweep's page says so.
+            with suppress(InputError):
+                reports.write(place)
     return sweep.write(folder, found, claim=claim, by=by, parquet=parquet, figures=figures)

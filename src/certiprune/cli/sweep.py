@@ -92,6 +92,8 @@ def sweep(
     try:
         print(f"The report: {sweep_page(folder)}")  # noqa: T201
     except InputError as error:
+        if not failures:
+            raise
         # Where everything failed there is nothing to report, and the failures say why.
         print(f"certiprune: no report: {error}", file=sys.stderr)  # noqa: T201
     for task, reason in failures:

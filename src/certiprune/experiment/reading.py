@@ -27,6 +27,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_LISTS = {"tuple_type": "must be a list, such as [a, b]", "too_short": "must not be empty"}
+"""What pydantic says of lists by the names that types have in Python."""
+
+
 def text_of(path: Path) -> str:
     """The content of the file ``path``.
 
@@ -69,6 +73,8 @@ def mistake(error: ValidationError, name: str, tree: yaml.Node | None, root: typ
     where = f"{name}{f', line {line}' if line else ''}: {_dotted(place)}"
     if first["type"] == "extra_forbidden":
         what = f"no such setting{_suggest(place, root)}"
+    elif first["type"] in _LISTS:
+        what = _LISTS[first["type"]]
     else:
         what = first["msg"].removeprefix("Value error, ")
         what = what[:1].lower() + what[1:]

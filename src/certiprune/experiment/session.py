@@ -201,7 +201,9 @@ def _short(value: Any) -> str:
 def _clear(layout: RunLayout) -> None:
     """Remove what a run leaves in its folder, and nothing else."""
     for folder in (layout.checkpoints, layout.tables, layout.tensorboard):
-        shutil.rmtree(folder, ignore_errors=True)
+        # What cannot be removed would be gone on with in the place of starting over.
+        if folder.exists():
+            shutil.rmtree(folder)
     # The records go last: while they are there, the other files are known to be a run's.
     journal = layout.records.with_name(f"{layout.records.name}-journal")
     for file in (layout.report, layout.experiment, layout.records, journal):

@@ -16,7 +16,7 @@ def missing(summary: Summary) -> list[str]:
 def _rounds(summary: Summary) -> Iterator[str]:
     known = {(r.ladder, r.number) for r in summary.rounds}
     started = {(epoch.ladder, epoch.round) for epoch in summary.epochs}
-    for ladder, number in dict.fromkeys([*_planned(summary), *sorted(started)]):
+    for ladder, number in dict.fromkeys([*planned(summary), *sorted(started)]):
         if (ladder, number) in known:
             continue
         what = "The dense network" if ladder == DENSE else f"Round {number} of ladder {ladder}"
@@ -24,7 +24,7 @@ def _rounds(summary: Summary) -> Iterator[str]:
         yield f"{what} {state}."
 
 
-def _planned(summary: Summary) -> list[tuple[str, int]]:
+def planned(summary: Summary) -> list[tuple[str, int]]:
     """The rounds that the configuration asks for, the dense network first."""
     ladders = dig(summary.meta, "config", "ladders") or ()
     planned = [(DENSE, 0)]

@@ -214,13 +214,14 @@ def read(path: Path) -> Summary:
     )
     most = max((len(answers) for answers in outcomes.values()), default=0)
     kept, payloads = _kept(stages, epochs), {stage.name: stage.payload for stage in stages}
-    verified = _verified(stages)
+    done, validated = any(stage.name.endswith("/verify") for stage in stages), _validated(stages)
     rounds = []
     for row in rows:
-        key, expected = (row.ladder, row.round), max(most, _asked(meta, row))
+        # Every network of a run is verified on the same images: once one is done, their number is known.
+        key, expected = (row.ladder, row.round), most if done else max(most, _asked(meta, row))
         found = (outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
         widths = payloads.get(f"{row.ladder}/{row.round}/evaluate", {}).get("widths", {})
-        rounds.append(Round(row, expected, *found, {**kept.get(key, {}), **verified.get(key, {})}, widths))
+        rounds.append(Round(row, expected, *found, {**kept.get(key, {}), **validated.get(key, {})}, widths))
     return Summary(meta, tuple(rounds), tuple(epochs))
 
 
@@ -258,7 +259,7 @@ def _kept(
     }
 
 
-def _verified(stages: Iterable[StageRow]) -> dict[tuple[str, int], Mapping[str, float]]:
+def _validated(stages: Iterable[StageRow]) -> dict[tuple[str, int], Mapping[str, float]]:
     """What stages of complete verification on the validation split have found."""
     found: dict[tuple[str, int], Mapping[str, float]] = {}
     for stage in stages:
@@ -277,9 +278,13 @@ def _verified(stages: Iterable[StageRow]) -> dict[tuple[str, int], Mapping[str, 
 
 
 def _asked(meta: Mapping[str, Any], row: RoundRow) -> int:
-    """How many images the experiment verifies, and never more than the test split has."""
-    asked = dig(meta, "config", "verify", "images")
-    return min(asked, row.test_images) if isinstance(asked, int) else 0
+    """How many images the experiment verifies, and never more than the test split has where that is known."""
+    asked, evaluated = dig(meta, "config", "verify", "images"), dig(meta, "config", "evaluate", "images")
+    if not isinstance(asked, int):
+        return 0
+    # Accuracy that is measured on fewer images than there are says nothing of how many there are.
+    whole = evaluated is None or row.test_images < evaluated
+    return min(asked, row.test_images) if whole else asked
 
 
 def _proportion(accuracy: float, images: int) -> Proportion | None:

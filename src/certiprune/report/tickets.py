@@ -49,7 +49,7 @@ class Claim:
 
     @property
     def images_needed(self) -> int:
-        """On fewer images no single network can be shown to be a ticket, even if it answers every image alike."""
+        """On fewer images a network that answers every image as the dense one does is not shown to be a ticket."""
         return images_needed(self.margin, self.confidence)
 
 

@@ -45,6 +45,8 @@ def _clear(layout: SweepLayout) -> None:
     # The sweep file goes last: while it is there, the other files are known to be a sweep's.
     run = RunLayout(layout.root)
     for folder in (layout.cells, layout.dense, layout.slurm, run.tables, run.figures):
-        shutil.rmtree(folder, ignore_errors=True)
+        # What cannot be removed would be gone on with in the place of starting over.
+        if folder.exists():
+            shutil.rmtree(folder)
     run.report.unlink(missing_ok=True)
     layout.sweep.unlink()

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from certiprune.core.errors import CertipruneError
-from certiprune.experiment import pipeline
-from certiprune.experiment.config import Experiment
 from certiprune.experiment.sweep.plan import Task
 from certiprune.store import Records, RunLayout
 
@@ -23,9 +21,6 @@ class Found:
 
     seconds: Mapping[str, float] = field(default_factory=dict)
     threads: int | None = None
-
-    def finished(self, experiment: Experiment) -> bool:
-        return all(stage.name in self.seconds for stage in pipeline.stages(experiment))
 
 
 def find(task: Task) -> Found:

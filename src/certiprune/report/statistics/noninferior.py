@@ -89,9 +89,9 @@ def lower_bound(pair: Paired, confidence: float) -> float:
 
 
 def images_needed(margin: float, confidence: float) -> int:
-    """The fewest images on which the test can succeed at all: when no image tells the networks apart.
+    """The fewest images on which the test succeeds where no image tells the networks apart.
 
-    There T(-margin) = sqrt(n margin / (1 - margin)).
+    There T(-margin) = sqrt(n margin / (1 - margin)). A second network that is better may need fewer.
     """
     z = NormalDist().inv_cdf(confidence)
     return math.floor(z * z * (1 - margin) / margin) + 1

@@ -35,10 +35,11 @@ def write(
         figures: whether to write each training's figures as SVG files, too, into ``figures/``.
 
     Raises:
-        InputError: no cell has results, ``by`` is recorded of no network, pyarrow is asked for and not installed, or
-            the folder cannot be written.
+        InputError: no cell has results, ``by`` is no accuracy on validation images or recorded of no network, pyarrow
+            is asked for and not installed, or the folder cannot be written.
     """
     from certiprune.report import grid
+    from certiprune.report.summary import SPENT
     from certiprune.report.sweep import export, page, summary, table
     from certiprune.store.commit import write_bytes, write_text
     from certiprune.store.layout import RunLayout
@@ -50,6 +51,11 @@ def write(
     parts = table.parts(found, by)
     if by is not None and not any(part.measure for part in parts):
         raise InputError(f"no network has {by!r} of the epoch that was kept; choose rounds by another metric")
+    if by is not None and (by.startswith(SPENT) or not by.startswith(("validation_", "statistics/"))):
+        raise InputError(
+            f"{by!r} is no accuracy on validation images, of which more is better; "
+            "choose rounds by one, such as validation_accuracy or statistics/crown"
+        )
     claim = claim or Claim()
     sheets = [page.sheet(part) for part in parts]
     html = page.render(layout.root, found, parts, claim, sheets)

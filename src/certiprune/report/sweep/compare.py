@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from certiprune.report.statistics import OverSeeds, Paired, holm, paired
 from certiprune.report.summary import Round
-from certiprune.report.sweep.summary import IMP, Block, Branch, Method, Sweep
+from certiprune.report.sweep.summary import IMP, Block, Branch, Method, Sweep, question
 from certiprune.report.sweep.table import Part
 from certiprune.report.tickets import Claim, Ticket, tickets
 
@@ -54,8 +54,17 @@ class Comparison:
         return self.gain.interval or self.duels[0].pair.interval
 
     @property
-    def clear(self) -> list[Duel]:
-        """The seeds whose difference is more than the choice of images explains, at 5 % over the whole page."""
+    def higher(self) -> list[Duel]:
+        """The seeds that gain more than the choice of images explains, at 5 % over the whole page."""
+        return [duel for duel in self._clear if duel.pair.gain > 0]
+
+    @property
+    def lower(self) -> list[Duel]:
+        """The seeds that lose more than that."""
+        return [duel for duel in self._clear if duel.pair.gain < 0]
+
+    @property
+    def _clear(self) -> list[Duel]:
         return [duel for duel in self.duels if (duel.adjusted_chosen or 0.0) < 0.05]
 
 
@@ -137,8 +146,13 @@ def _rivals(
     found: dict[str, Round | None] = {"own dense" if method.extra else "dense": branch.dense}
     if method.extra and plain is not None:
         beside = plain.branch(branch.seed)
-        found["dense"] = beside.dense if beside else None
+        found["dense"] = beside.dense if beside and _alike(branch, beside) else None
     if imp is not None and method is not imp:
         beside = imp.branch(branch.seed)
-        found[IMP] = beside.round(network.number) if beside else None
+        found[IMP] = beside.round(network.number) if beside and _alike(branch, beside) else None
     return found
+
+
+def _alike(one: Branch, other: Branch) -> bool:
+    """Whether both runs were asked the same of the same images, without which no pair of answers is one."""
+    return question(one.summary) == question(other.summary)

@@ -188,22 +188,24 @@ def _anytime(sweep: Sweep) -> Grid:
 
 def _tex_row(row: Row) -> str:
     left = f"{100 * row.remaining.mean:.3g}" if row.remaining.mean < 1 else "100"
-    shares = [_tex_share(row.standard), _tex_share(row.pgd), _tex_share(row.certified, images=True)]
-    cells = [_tex(row.method.name), left, *shares, _tex_share(row.upper)]
+    seeds = len(row.networks)
+    shares = [_tex_share(row.standard, seeds), _tex_share(row.pgd, seeds)]
+    shares += [_tex_share(row.certified, seeds, images=True), _tex_share(row.upper, seeds)]
+    cells = [_tex(row.method.name), left, *shares]
     cells.append("--" if row.seconds is None else f"{row.seconds.mean:.3g}")
     return " & ".join(cells) + r" \\"
 
 
-def _tex_share(found: Estimate | None, *, images: bool = False) -> str:
+def _tex_share(found: Estimate | None, seeds: int, *, images: bool = False) -> str:
     if found is None:
         return "--"
-    ends = found.seeds.interval
-    value = f"{100 * found.value:.1f}"
+    ends, there = found.seeds.interval, len(found.each)
+    value, of = f"{100 * found.value:.1f}", f" ({there} of {seeds} seeds)" if there < seeds else ""
     if ends is not None:
-        return rf"${value} \pm {50 * (ends[1] - ends[0]):.1f}$"
+        return rf"${value} \pm {50 * (ends[1] - ends[0]):.1f}${of}"
     if images:
-        return f"{value} [{100 * found.interval[0]:.1f}, {100 * found.interval[1]:.1f}]"
-    return value
+        return f"{value} [{100 * found.interval[0]:.1f}, {100 * found.interval[1]:.1f}]{of}"
+    return value + of
 
 
 def _tex(text: str) -> str:

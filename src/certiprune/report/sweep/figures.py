@@ -19,10 +19,8 @@ Value = Callable[[Row], OverSeeds | None]
 
 def by_round(block: Block, title: str, value: Value, label: str) -> str | None:
     """A measure against the round, a line for each method, from the dense network that it began with."""
-    lines = [
-        (m, [(float(row.number), found) for row in _rows(m) if (found := value(row))]) for m in block.pruned
-    ]
-    if not any(points for _, points in lines):
+    lines = [(m, [(float(row.number), found) for row, found in points(m, value)]) for m in block.pruned]
+    if not any(found for _, found in lines):
         return None
     with canvas.style():
         figure, axes = canvas.new(canvas.NARROW, 3.1)
@@ -37,9 +35,9 @@ def by_round(block: Block, title: str, value: Value, label: str) -> str | None:
 def by_sparsity(block: Block, title: str, value: Value) -> str | None:
     """A share of the images against what is left, a line for each method; bars are Student's intervals over seeds."""
     lines = [
-        (m, [(100 * row.remaining.mean, f) for row in _rows(m) if (f := value(row))]) for m in block.pruned
+        (m, [(100 * row.remaining.mean, found) for row, found in points(m, value)]) for m in block.pruned
     ]
-    if not any(points for _, points in lines):
+    if not any(found for _, found in lines):
         return None
     with canvas.style():
         figure, axes = canvas.new(canvas.NARROW, 3.1)
@@ -65,6 +63,12 @@ def share(key: str) -> Value:
     return lambda row: None if getattr(row, key) is None else getattr(row, key).seeds
 
 
+def points(method: Method, value: Value) -> list[tuple[Row, OverSeeds]]:
+    """A method's line: only rounds whose value every seed has, or the line would move with who is in the mean."""
+    measured = [(row, value(row)) for row in _rows(method)]
+    return [(row, found) for row, found in measured if found and found.seeds == len(method.branches)]
+
+
 def path(branch: Branch) -> tuple[Round, ...]:
     """A seed's networks from the dense one on."""
     return branch.rounds if branch.dense is None else (branch.dense, *branch.rounds)
@@ -81,11 +85,11 @@ def _rows(method: Method) -> list[Row]:
 def _lines(
     axes: Axes, lines: Sequence[tuple[Method, list[tuple[float, OverSeeds]]]], factor: float = 1.0
 ) -> None:
-    for number, (method, points) in enumerate(lines):
-        x, y = [at for at, _ in points], [factor * found.mean for _, found in points]
+    for number, (method, each) in enumerate(lines):
+        x, y = [at for at, _ in each], [factor * found.mean for _, found in each]
         look = canvas.look(number)
         axes.plot(x, y, label=method.name, markeredgecolor="white", markeredgewidth=0.8, **look)  # type: ignore[arg-type]
-        ends = [found.interval or (found.mean, found.mean) for _, found in points]
+        ends = [found.interval or (found.mean, found.mean) for _, found in each]
         if any(high > low for low, high in ends):
             spread = [factor * (high - low) / 2 for low, high in ends]
             axes.errorbar(x, y, spread, fmt="none", ecolor=look["color"], elinewidth=1, capsize=2, alpha=0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -16,6 +17,7 @@ from certiprune.report.sweep.headline import sentences
 from certiprune.report.sweep.summary import Method, Sweep, relative
 from certiprune.report.sweep.table import Part, Row
 from certiprune.report.tickets import Claim
+from certiprune.report.words import eps_text
 from certiprune.store.layout import RunLayout
 
 
@@ -54,10 +56,11 @@ def render(root: Path, sweep: Sweep, parts: list[Part], claim: Claim, sheets: li
         "sweep.html.j2",
         sweep=sweep,
         parts=parts,
-        first=sweep.runs[0].summary,
+        setting=setting(sweep),
         headlines=sentences(sweep, parts, found, tickets),
         networks=len(verified),
         images=max((len(r.outcomes) for r in verified), default=0),
+        equal=len({len(r.outcomes) for r in verified}) < 2,
         comparisons=found,
         duels=[duel for duel in duels if duel.adjusted_chosen is not None],
         claim=claim,
@@ -69,6 +72,14 @@ def render(root: Path, sweep: Sweep, parts: list[Part], claim: Claim, sheets: li
     )
 
 
+def setting(sweep: Sweep) -> tuple[str, str, str]:
+    """Datasets, models and radii, each once: trainings may differ in them."""
+    runs = [run.summary for run in sweep.runs]
+    radii = dict.fromkeys(eps_text(run.eps) for run in runs)
+    datasets, models = dict.fromkeys(run.dataset for run in runs), dict.fromkeys(run.model for run in runs)
+    return ", ".join(datasets), ", ".join(models), f"eps {', '.join(radii)}"
+
+
 def links(root: Path, sweep: Sweep) -> list[Link]:
     """Every run with its own page."""
     found: dict[Path, Link] = {}
@@ -76,7 +87,7 @@ def links(root: Path, sweep: Sweep) -> list[Link]:
         for method in (*block.pruned, *block.dense):
             for branch in method.branches:
                 page = RunLayout(branch.folder).report
-                there = relative(root, page) if page.is_file() else None
+                there = quote(relative(root, page)) if page.is_file() else None
                 link = Link(block.training, method.name, branch.seed, relative(root, branch.folder), there)
                 found.setdefault(branch.folder, link)
     return list(found.values())

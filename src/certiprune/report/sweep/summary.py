@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from certiprune.core.errors import InputError
+from certiprune.report.missing import planned
 from certiprune.report.summary import Round, Summary, dig, read
 from certiprune.store.layout import DENSE, RunLayout
 
@@ -43,7 +45,8 @@ class Method:
     Attributes:
         name: the pruning's name; ``dense``, or such as ``dense with nrs``, for networks that are not pruned.
         branches: one for each seed, in order.
-        extra: penalties that the training has only for this method, joined by ``+``.
+        extra: penalties that the training has only for this method, joined by ``+``; where it differs otherwise, too,
+            from that of the methods before it, the pruning that it is for.
     """
 
     training: str
@@ -94,10 +97,12 @@ class Sweep:
 
     Attributes:
         missing: what is not there yet, one sentence each.
+        apart: the runs that cannot be compared with the others of their training and seed, one sentence each.
     """
 
     blocks: tuple[Block, ...]
     missing: tuple[str, ...]
+    apart: tuple[str, ...] = ()
 
     @property
     def runs(self) -> list[Branch]:
@@ -125,15 +130,23 @@ def gather(cells: Iterable[Cell]) -> Sweep:
     missing: list[str] = []
     for training, pruning, seed, folder in cells:
         runs = found.setdefault(training, [])
+        name = f"{training}, {pruning}, seed {seed}"
         try:
-            runs.append((pruning, seed, folder, read(RunLayout(folder).records)))
+            summary = read(RunLayout(folder).records)
         except InputError as error:
-            missing.append(f"{training}, {pruning}, seed {seed}: {error}.")
+            missing.append(f"{name}: {error}.")
+        else:
+            runs.append((pruning, seed, folder, summary))
+            missing += _unfinished(name, pruning, summary)
     blocks = tuple(_block(training, runs) for training, runs in found.items() if runs)
     if not blocks:
         raise InputError("no cell of the sweep has results yet: run it first, then report")
-    missing += [text for block in blocks for method in block.methods for text in _unfinished(method)]
-    return Sweep(blocks, tuple(missing))
+    return Sweep(blocks, tuple(missing), tuple(_apart(found)))
+
+
+def question(summary: Summary) -> tuple[object, ...]:
+    """What a run's networks are asked: about which images, and within which radius."""
+    return summary.dataset, summary.meta.get("data_fingerprint"), summary.eps
 
 
 def of_run(folder: Path) -> Sweep:
@@ -169,8 +182,11 @@ def _block(training: str, runs: Sequence[tuple[str, int, Path, Summary]]) -> Blo
     for pruning, _, _, summary in runs:
         for name in _ladders(pruning, summary):
             owners.setdefault(name, set()).add(pruning)
+    first: dict[str, Mapping[str, Any]] = {}
     for pruning, seed, folder, summary in runs:
         extra = "+".join(name for name in penalties(summary) if name not in shared)
+        if _training(summary) != first.setdefault(extra, _training(summary)):
+            extra += f"{', ' if extra else ''}as for {pruning}"
         if summary.dense is not None:
             branch = Branch(seed, folder, summary, summary.dense, (summary.dense,))
             _keep(dense.setdefault(extra, {}), branch)
@@ -179,11 +195,16 @@ def _block(training: str, runs: Sequence[tuple[str, int, Path, Summary]]) -> Blo
             branch = Branch(seed, folder, summary, summary.dense, rounds)
             pruned.setdefault(name, (extra, {}))[1].setdefault(seed, branch)
     found = [
-        Method(training, f"{DENSE} with {extra}" if extra else DENSE, _sorted(branches), extra)
+        Method(training, _dense_name(extra), _sorted(branches), extra)
         for extra, branches in sorted(dense.items())
     ]
     found += [Method(training, name, _sorted(seeds), extra) for name, (extra, seeds) in pruned.items()]
     return Block(training, tuple(found))
+
+
+def _training(summary: Summary) -> dict[str, Any]:
+    """All that makes a dense network besides its seed; runs that differ in it have no dense network in common."""
+    return {key: v for key, v in (summary.meta.get("config") or {}).items() if key not in ("ladders", "seed")}
 
 
 def _keep(branches: dict[int, Branch], branch: Branch) -> None:
@@ -192,6 +213,12 @@ def _keep(branches: dict[int, Branch], branch: Branch) -> None:
     done = branch.dense is not None and branch.dense.complete
     if old is None or (done and not (old.dense and old.dense.complete)):
         branches[branch.seed] = branch
+
+
+def _dense_name(extra: str) -> str:
+    if not extra:
+        return DENSE
+    return f"{DENSE} {extra}" if extra.startswith("as for ") else f"{DENSE} with {extra}"
 
 
 def _ladders(pruning: str, summary: Summary) -> dict[str, tuple[Round, ...]]:
@@ -210,17 +237,36 @@ def _sorted(branches: Mapping[int, Branch]) -> tuple[Branch, ...]:
     return tuple(branches[seed] for seed in sorted(branches))
 
 
-def _unfinished(method: Method) -> list[str]:
-    name = f"{method.training}, {method.name}"
-    numbers = {branch.seed: {r.number for r in branch.rounds} for branch in method.branches}
-    most = set.union(*numbers.values()) if numbers else set()
-    found = [
-        f"{name}, seed {seed}: rounds {', '.join(map(str, sorted(most - have)))} are not there yet."
-        for seed, have in numbers.items()
-        if most - have
-    ]
-    for branch in method.branches:
-        partial = [r.number for r in branch.rounds if not r.complete]
-        if partial:
-            found.append(f"{name}, seed {branch.seed}: not verified yet: {', '.join(map(str, partial))}.")
+def _apart(runs: Mapping[str, Sequence[tuple[str, int, Path, Summary]]]) -> Iterator[str]:
+    for training, cells in runs.items():
+        first: dict[int, tuple[str, Summary]] = {}
+        for pruning, seed, _, summary in cells:
+            name, other = first.setdefault(seed, (pruning, summary))
+            if question(summary) != question(other):
+                yield (
+                    f"{training}, {pruning}, seed {seed} is about other images, or another radius, than {name}: "
+                    "the two are not compared, and means over methods or seeds would mix them."
+                )
+
+
+def _unfinished(name: str, pruning: str, summary: Summary) -> list[str]:
+    """What a cell's experiment asks for and its records lack."""
+    wanted, found = planned(summary), list[str]()
+    known = {(r.ladder, r.number): r for r in summary.rounds}
+    ladders = dict.fromkeys(ladder for ladder, _ in wanted)
+    for ladder in ladders:
+        numbers = [number for other, number in wanted if other == ladder]
+        absent = [number for number in numbers if (ladder, number) not in known]
+        partial = [n for n in numbers if (r := known.get((ladder, n))) is not None and not r.complete]
+        if ladder == DENSE:
+            found += [f"{name}: the dense network is not there yet."] if absent else []
+            found += [f"{name}: the dense network is not verified yet."] if partial else []
+            continue
+        of = "" if ladder == pruning or len(ladders) == 2 else f" of {ladder}"
+        found += [f"{name}: rounds {_listed(absent)}{of} are not there yet."] if absent else []
+        found += [f"{name}: not verified yet: {_listed(partial)}{of}."] if partial else []
     return found
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -51,11 +52,11 @@ class Processes:
 def _serve(pipe: Connection, task: Task, means: Means) -> None:
     """A worker's life; runs in a process of its own."""
     processes.end_with_parent()
+    said = ""
     try:
         perform(task, means, pipe.send)
-        pipe.send("")
-    except (EOFError, BrokenPipeError):
-        # The parent has gone.
-        return
     except Exception as error:
-        pipe.send(reason(error))
+        said = reason(error)
+    # The parent may have gone.
+    with suppress(BrokenPipeError):
+        pipe.send(said)
