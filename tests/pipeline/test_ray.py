@@ -86,3 +86,23 @@ def test_no_cluster_is_said_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no Ray cluster at auto" in done.stderr.splitlines()[-1]
+
+
+def test_what_no_node_has_is_said_and_not_waited_for(tmp_path: Path, address: str) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(TINY)
+    command = [sys.executable, "-m", "certiprune", "sweep", str(file), "--ray", address]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "wide"), "--threads", "64"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--threads 64: no node of the cluster has more than" in done.stderr.splitlines()[-1]
+    file.write_text(TINY.replace("set:", "set:\n  device: cuda"))
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "gpu")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "device cuda: no node of the cluster has a GPU" in done.stderr

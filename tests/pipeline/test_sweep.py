@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -295,3 +296,15 @@ def test_a_report_that_cannot_be_written_is_no_success(
     monkeypatch.setattr(runs, "run", lambda *arguments, **options: [])
     assert Typed(tmp_path, monkeypatch, Inline())() == 2
     assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_cell_of_another_experiment_is_named_on_the_page(swept: Sweeping, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(swept.folder, tmp_path / "sweep"))
+    assert status(["report", str(folder)]) == 0
+    words = "fgsm, snip, seed 0 is another experiment than the sweep"
+    assert words not in (folder / "report.html").read_text()
+    cell = next(cell for cell in sweep.cells(folder) if cell.pruning == "snip")
+    with Records.open(RunLayout(cell.folder).records) as records:
+        records.put_meta({"digest": "of an older preset"})
+    assert status(["report", str(folder)]) == 0
+    assert words in (folder / "report.html").read_text()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from certiprune.core.errors import InputError
+
+if TYPE_CHECKING:
+    from certiprune.experiment.sweep import Cell
 
 
 def report(
@@ -72,11 +75,41 @@ def sweep_page(
     from certiprune.report import sweep
     from certiprune.store import RunLayout
 
-    found = [(cell.training, cell.pruning, cell.seed, cell.folder) for cell in cells(folder)]
+    planned = cells(folder)
+    found = [(cell.training, cell.pruning, cell.seed, cell.folder) for cell in planned]
     claim = None if margin is None else sweep.Claim(margin=margin)
     for *_, place in found:
         if RunLayout(place).records.is_file():
             # A cell that was cut off before its first epoch has nothing to report; the sweep's page says so.
             with suppress(InputError):
                 reports.write(place)
-    return sweep.write(folder, found, claim=claim, by=by, parquet=parquet, figures=figures)
+    return sweep.write(
+        folder,
+        found,
+        claim=claim,
+        by=by,
+        parquet=parquet,
+        figures=figures,
+        notes=[text for cell in planned if (text := _foreign(cell))],
+    )
+
+
+def _foreign(cell: Cell) -> str:
+    """What to say of a cell whose run was begun when presets that the sweep names had other settings."""
+    from certiprune.store import Records, RunLayout
+
+    path = RunLayout(cell.folder).records
+    if not path.is_file():
+        return ""
+    try:
+        with Records.open(path, read_only=True) as records:
+            found = records.meta().get("digest", cell.digest)
+    except InputError:
+        # The page says of it that it cannot be read.
+        return ""
+    if found == cell.digest:
+        return ""
+    return (
+        f"{cell.training}, {cell.pruning}, seed {cell.seed} is another experiment than the sweep's file asks for now: "
+        "a preset that it names has changed since, and means over methods or seeds mix the two."
+    )

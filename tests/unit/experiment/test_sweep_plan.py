@@ -99,10 +99,12 @@ def test_the_cells_of_a_folder_are_found_by_its_file(tmp_path: Path) -> None:
         sweep.cells(tmp_path)
     written = sweep.parse("{training: [mnist-0.1/ibp], pruning: [imp, imp+nrs], seeds: [3]}")
     (tmp_path / "sweep.yaml").write_text(config.dump(written))
-    assert sweep.cells(tmp_path) == [
+    found = sweep.cells(tmp_path)
+    assert [cell[:4] for cell in found] == [
         ("mnist-0.1/ibp", "imp", 3, tmp_path / "cells/mnist-0.1~ibp/imp/seed-3"),
         ("mnist-0.1/ibp", "imp+nrs", 3, tmp_path / "cells/mnist-0.1~ibp/imp+nrs/seed-3"),
     ]
+    assert [cell.digest for cell in found] == [cell.experiment.digest() for cell in sweep.grid(written)]
 
 
 def test_the_example_of_the_documentation_is_one() -> None:

@@ -16,12 +16,17 @@ from certiprune.store import DENSE, SweepLayout
 
 
 class Cell(NamedTuple):
-    """Where one experiment of a sweep lies; ``pruning`` is ``dense`` where nothing is pruned."""
+    """Where one experiment of a sweep lies, and which it is by the sweep's file now.
+
+    ``pruning`` is ``dense`` where nothing is pruned. A run whose own digest is another was begun when a preset that the
+    file names said something else.
+    """
 
     training: str
     pruning: str
     seed: int
     folder: Path
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -139,4 +144,7 @@ def cells(folder: str | Path) -> list[Cell]:
     if not layout.sweep.is_file():
         raise InputError(f"there is no sweep in {folder}; name the folder of one")
     planned = grid(config.load(layout.sweep), name=str(layout.sweep))
-    return [Cell(cell.training, cell.pruning, cell.seed, cell.folder(layout)) for cell in planned]
+    return [
+        Cell(cell.training, cell.pruning, cell.seed, cell.folder(layout), cell.experiment.digest())
+        for cell in planned
+    ]

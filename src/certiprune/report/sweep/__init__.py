@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from certiprune.core.errors import InputError
@@ -20,6 +21,7 @@ def write(
     by: str | None = None,
     parquet: bool = False,
     figures: bool = False,
+    notes: Iterable[str] = (),
 ) -> Path:
     """Write ``report.html`` and ``tables/`` into the sweep's ``folder``; returns the page's path.
 
@@ -33,6 +35,7 @@ def write(
             place of the one that training chose its epoch by.
         parquet: whether to write every table as Parquet, too.
         figures: whether to write each training's figures as SVG files, too, into ``figures/``.
+        notes: sentences about cells that do not belong together, to stand at the page's top.
 
     Raises:
         InputError: no cell has results, ``by`` is no accuracy on validation images or recorded of no network, pyarrow
@@ -48,6 +51,7 @@ def write(
         grid.require_parquet()
     layout = RunLayout(Path(folder))
     found = summary.gather(cells)
+    found = replace(found, apart=(*found.apart, *notes))
     parts = table.parts(found, by)
     if by is not None and not any(part.measure for part in parts):
         raise InputError(f"no network has {by!r} of the epoch that was kept; choose rounds by another metric")

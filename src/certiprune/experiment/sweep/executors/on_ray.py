@@ -28,7 +28,7 @@ class OnRay:
         """Connect to the cluster.
 
         Raises:
-            InputError: Ray is not installed, or there is no cluster.
+            InputError: Ray is not installed, there is no cluster, or no node of it has as many CPUs as a task needs.
         """
         if find_spec("ray") is None:
             raise InputError("Ray is not installed; install certiprune[ray]")
@@ -36,10 +36,14 @@ class OnRay:
         self._ray = ray = cast(Any, importlib.import_module("ray"))
         self._jobs, self._means = jobs, means
         self._running: dict[Any, Task] = {}
+        self._refused: list[Told | Ended] = []
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"no Ray cluster at {address}: {' '.join(str(error).split())}") from error
+        most = self._most("CPU")
+        if most < means.threads:
+            raise InputError(f"--threads {means.threads}: no node of the cluster has more than {most:g} CPUs")
         self._perform = ray.remote(num_cpus=means.threads, max_retries=RETRIES)(_perform)
         self._board = ray.remote(num_cpus=0, max_restarts=-1)(_News).remote()
 
@@ -51,10 +55,19 @@ class OnRay:
     def submit(self, task: Task) -> None:
         # Ray hides every GPU from tasks that reserve none.
         gpus = int(task.experiment.device.startswith("cuda"))
+        if self._most("GPU") < gpus:
+            # Ray would wait for one without a word.
+            self._refused.append(
+                Ended(task, f"device {task.experiment.device}: no node of the cluster has a GPU")
+            )
+            return
         reference = self._perform.options(num_gpus=gpus).remote(task, self._means, self._board)
         self._running[reference] = task
 
     def news(self, seconds: float) -> list[Told | Ended]:
+        if self._refused:
+            refused, self._refused = self._refused, []
+            return refused
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         names = {task.name: task for task in self._running.values()}
         found: list[Told | Ended] = []
@@ -63,6 +76,11 @@ class OnRay:
             told = self._ray.get(self._board.take.remote(), timeout=seconds)
             found += [Told(names[name], event) for name, event in told if name in names]
         return found + [self._ended(reference) for reference in ended]
+
+    def _most(self, resource: str) -> float:
+        """What the node with the most of it has, busy or not."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return max((float(node.get(resource, 0)) for node in nodes), default=0.0)
 
     def _ended(self, reference: Any) -> Ended:
         task = self._running.pop(reference)
