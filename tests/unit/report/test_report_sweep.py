@@ -220,9 +220,9 @@ def test_what_is_not_there_yet_is_said(tmp_path: Path) -> None:
         records._connection.execute("DELETE FROM outcomes WHERE ladder = 'imp' AND round = 2 AND idx > 9")
     page = PageReader(sweep.write(tmp_path, cells).read_text(encoding="utf-8"))
     assert "This sweep is not finished." in page.text
-    assert "crown_ibp, imp, seed 0: there are no results at" in page.text
-    assert "fgsm, imp, seed 1: rounds 3 are not there yet." in page.text
-    assert "fgsm, imp, seed 1: not verified yet: 2." in page.text
+    assert "crown_ibp, imp, seed 0: not begun yet." in page.text
+    assert "fgsm, imp, seed 1: not there yet: round 3." in page.text
+    assert "fgsm, imp, seed 1: not verified yet: round 2." in page.text
     # Certified shares are of the seed that is done.
     (row,) = (r for r in rows_of(tmp_path, "table") if r["method"] == "imp")
     assert (row["seeds"], row["certified_seeds"]) == ("2", "1")

@@ -55,10 +55,10 @@ def test_rounds_that_no_seed_has_are_said_to_be_missing(tmp_path: Path) -> None:
     for *_, folder in cells[2:]:
         execute(folder, "DELETE FROM rounds WHERE round > 0", "DELETE FROM outcomes WHERE round > 0")
     assert gather(cells).missing == (
-        "fgsm, imp, seed 0: rounds 2, 3 are not there yet.",
-        "fgsm, imp, seed 1: rounds 2, 3 are not there yet.",
-        "fgsm, slim, seed 0: rounds 1, 2, 3 are not there yet.",
-        "fgsm, slim, seed 1: rounds 1, 2, 3 are not there yet.",
+        "fgsm, imp, seed 0: not there yet: rounds 2, 3.",
+        "fgsm, imp, seed 1: not there yet: rounds 2, 3.",
+        "fgsm, slim, seed 0: not there yet: rounds 1, 2, 3.",
+        "fgsm, slim, seed 1: not there yet: rounds 1, 2, 3.",
     )
 
 

@@ -130,9 +130,12 @@ def gather(cells: Iterable[Cell]) -> Sweep:
     missing: list[str] = []
     for training, pruning, seed, folder in cells:
         runs = found.setdefault(training, [])
-        name = f"{training}, {pruning}, seed {seed}"
+        name, path = f"{training}, {pruning}, seed {seed}", RunLayout(folder).records
+        if not path.exists():
+            missing.append(f"{name}: not begun yet.")
+            continue
         try:
-            summary = read(RunLayout(folder).records)
+            summary = read(path)
         except InputError as error:
             missing.append(f"{name}: {error}.")
         else:
@@ -263,10 +266,10 @@ def _unfinished(name: str, pruning: str, summary: Summary) -> list[str]:
             found += [f"{name}: the dense network is not verified yet."] if partial else []
             continue
         of = "" if ladder == pruning or len(ladders) == 2 else f" of {ladder}"
-        found += [f"{name}: rounds {_listed(absent)}{of} are not there yet."] if absent else []
-        found += [f"{name}: not verified yet: {_listed(partial)}{of}."] if partial else []
+        found += [f"{name}: not there yet: {_rounds(absent)}{of}."] if absent else []
+        found += [f"{name}: not verified yet: {_rounds(partial)}{of}."] if partial else []
     return found
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+def _rounds(numbers: Sequence[int]) -> str:
+    return f"round{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
