@@ -156,7 +156,14 @@ def many(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> Path:
 
 def started(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "certiprune", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # Who runs the tests in the background may ignore Ctrl-C, which processes inherit.
+    return subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for_rows(file: Path, process: subprocess.Popen[str]) -> None:
