@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from facts import epochs
 
 from certiprune.core import processes
 from certiprune.experiment import sweep
@@ -17,6 +23,7 @@ from certiprune.experiment.sweep.executors.base import Ended, Told
 from certiprune.experiment.sweep.executors.local import Processes
 from certiprune.experiment.sweep.perform import Means, perform, reason
 from certiprune.experiment.sweep.plan import Task
+from certiprune.store import RunLayout
 
 TINY = """
 training: [fgsm]
@@ -58,6 +65,24 @@ class Inline:
 
     def close(self) -> None:
         self.closed = True
+
+
+def kill_in_dense(command: Sequence[str], dense: Path) -> tuple[str, int]:
+    """Run a sweep's ``command`` and kill the worker that trains ``dense`` after three epochs.
+
+    Returns what the command has said, all of it, and after how many epochs the worker was killed.
+    """
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        while epochs(dense) < 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+        holder = re.match(r"process (\d+) on", RunLayout(dense).lock.read_text())
+        assert holder is not None
+        os.kill(int(holder[1]), signal.SIGKILL)
+        killed_after = epochs(dense)
+        said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said, killed_after
 
 
 def serve_and_die(pipe: Connection, task: Task, means: Means) -> None:

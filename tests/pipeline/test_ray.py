@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from facts import assert_equal_runs, epochs
-from sweeping import TINY, Inline
+from facts import assert_equal_runs
+from sweeping import TINY, Inline, kill_in_dense
 
 from certiprune.experiment import sweep
 from certiprune.experiment.sweep import run as runs
 from certiprune.experiment.sweep import tasks
-from certiprune.store import RunLayout, SweepLayout
+from certiprune.store import SweepLayout
 
 HERE = Path(__file__).parent
 EPOCHS = 60
@@ -50,17 +47,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, address: str) -> None:
     file.write_text(LONGER)
     found = tasks(sweep.grid(sweep.load(file)), SweepLayout(there))
     command = [sys.executable, "-m", "certiprune", "sweep", str(file), "--out", str(there), "--ray", address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        dense = found[0].folder
-        while epochs(dense) < 3:
-            assert process.poll() is None
-            time.sleep(0.05)
-        holder = re.match(r"process (\d+) on", RunLayout(dense).lock.read_text())
-        assert holder is not None
-        os.kill(int(holder[1]), signal.SIGKILL)
-        killed_after = epochs(dense)
-        said, _ = process.communicate()
-    assert process.returncode == 0, said
+    said, killed_after = kill_in_dense(command, found[0].folder)
     assert 3 <= killed_after < EPOCHS
     assert said.count(f"{found[0].name}: begun") == 1 and f"{len(found)} of {len(found)} tasks done" in said
     here = tmp_path / "here"

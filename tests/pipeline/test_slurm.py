@@ -8,14 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from facts import assert_equal_runs, epochs
-from sweeping import MEANS, PART, TINY
+from facts import assert_equal_runs
+from sweeping import MEANS, PART, TINY, kill_in_dense
 
 from certiprune.cli.entry import status
 from certiprune.core.errors import InputError
@@ -240,17 +239,7 @@ def test_a_killed_job_loses_nothing(tmp_path: Path, cluster: Cluster) -> None:
     found = sweep.tasks(sweep.grid(sweep.load(file)), SweepLayout(there))
     command = [sys.executable, "-m", "certiprune", "sweep", str(file), "--out", str(there)]
     command += ["--slurm", "partition=cpu,time=10", "--jobs", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        dense = found[0].folder
-        while epochs(dense) < 3:
-            assert process.poll() is None
-            time.sleep(0.05)
-        holder = re.match(r"process (\d+) on", RunLayout(dense).lock.read_text())
-        assert holder is not None
-        os.kill(int(holder[1]), signal.SIGKILL)
-        killed_after = epochs(dense)
-        said, _ = process.communicate()
-    assert process.returncode == 0, said
+    said, killed_after = kill_in_dense(command, found[0].folder)
     assert 3 <= killed_after < EPOCHS
     # The job that was last has said its result and may have been cancelled while it ended.
     assert len(cluster.states()) == len(found) + 1 and cluster.states().count("FAILED") == 1

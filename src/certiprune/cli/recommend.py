@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from certiprune.cli.interrupt import on_interrupt
+from certiprune.cli.words import aligned
 from certiprune.core.errors import InputError
 from certiprune.report.wish import DEFAULT_LOSS, Size, Want, Wish
 
@@ -163,7 +164,7 @@ def _lines(result: Recommendation) -> Iterator[str]:
         yield "Seconds are of test images, since no validation images were verified (--images 100 does)."
     yield f"The Pareto front, {len(result.front)} of {len(result.candidates)} networks:"
     head = ("", "network", "left", "certified", "standard", result.wish.size.value, "s an image")
-    yield from _aligned([head, *(_row(c, result) for c in result.front)])
+    yield from aligned([head, *(_row(c, result) for c in result.front)])
     for text in result.left_out:
         yield f"Left out: {text}."
     yield ""
@@ -172,8 +173,8 @@ def _lines(result: Recommendation) -> Iterator[str]:
         return
     chosen = result.chosen
     yield f"Recommended, the {_WORDS[result.wish.want]} with {_demands(result)}:"
-    yield f"  {chosen.name}, {chosen.remaining:.1%} of the {chosen.networks[0].row.unit} left"
-    yield from _aligned(list(_tested(result)))
+    yield f"  {chosen.name}, {chosen.row.remaining.mean:.1%} of the {chosen.row.unit} left"
+    yield from aligned(list(_tested(result)))
     yield from _claims(result)
     best = chosen.best_seed
     yield f"The network (seed {chosen.branches[best].seed}): {_model(chosen, best)}"
@@ -217,7 +218,7 @@ def _row(candidate: Candidate, result: Recommendation) -> tuple[str, ...]:
     return (
         "*" if candidate is result.chosen else "",
         candidate.name,
-        f"{candidate.remaining:.1%} {candidate.networks[0].row.unit}",
+        f"{candidate.row.remaining.mean:.1%} {candidate.row.unit}",
         f"{candidate.certified.mean:.1%}",
         f"{candidate.standard.mean:.1%}",
         f"{candidate.size.mean:,.0f}",
@@ -231,19 +232,9 @@ def _tested(result: Recommendation) -> Iterator[tuple[str, ...]]:
     for candidate in (result.reference, result.chosen):
         if candidate is None or (candidate is result.reference and candidate is result.chosen):
             continue
-        shares = _shares(candidate)
-        cells = [_share(shares[name]) for name in ("standard", "certified", "upper")]
-        times = [r.seconds[0] / len(r.outcomes) for r in candidate.networks if r.complete and r.seconds]
-        yield (candidate.name, *cells, f"{sum(times) / len(times):.3g}" if times else "-")
-
-
-def _shares(candidate: Candidate) -> dict[str, Estimate | None]:
-    from certiprune.report.statistics import Estimate
-
-    return {
-        name: Estimate.of(getattr(r, name) for r in candidate.networks)
-        for name in ("standard", "pgd", "certified", "upper")
-    }
+        row = candidate.row
+        cells = [_share(share) for share in (row.standard, row.certified, row.upper)]
+        yield (candidate.name, *cells, f"{row.seconds.mean:.3g}" if row.seconds else "-")
 
 
 def _share(found: Estimate | None) -> str:
@@ -273,18 +264,19 @@ def _model(candidate: Candidate, place: int) -> Path:
     return RunLayout(candidate.branches[place].folder).round(network.ladder, network.number).model
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def _tree(result: Recommendation) -> dict[str, Any]:
     """Everything, as JSON: accuracies are fractions, the front in order."""
 
     def one(candidate: Candidate | None) -> dict[str, Any] | None:
         if candidate is None:
             return None
-        shares = {name: share for name, share in _shares(candidate).items() if share is not None}
+        row = candidate.row
+        shares = {
+            "standard": row.standard,
+            "pgd": row.pgd,
+            "certified": row.certified,
+            "upper": row.upper,
+        }
         return {
             "training": candidate.method.training,
             "method": candidate.method.name,
@@ -298,6 +290,7 @@ def _tree(result: Recommendation) -> dict[str, Any]:
             "test": {
                 name: {"mean": s.value, "interval": s.interval, "covers": s.covers}
                 for name, s in shares.items()
+                if s is not None
             },
             "networks": {b.seed: str(_model(candidate, place)) for place, b in enumerate(candidate.branches)},
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from certiprune.cli.words import aligned
 from certiprune.store import Records, RunLayout
 
 HEAD = (
@@ -41,8 +42,4 @@ def table(folder: Path) -> list[str]:
                     f"{row.unstable:.0f} of {row.relus}",
                 )
             )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    return aligned(lines)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from certiprune.experiment import foresee, load
 from certiprune.experiment.config import Experiment
 from certiprune.experiment.events import Watcher
 from certiprune.experiment.known import Images
-from certiprune.store import Records, RunLayout, SweepLayout, occupy, write_text
+from certiprune.store import Records, RunLayout, SweepLayout, occupy, remove, write_text
 from certiprune.train.tensorboard import require as require_tensorboard
 
 ADVICE = "choose another folder (--out), or start over (--fresh)"
@@ -200,10 +199,7 @@ def _short(value: Any) -> str:
 
 def _clear(layout: RunLayout) -> None:
     """Remove what a run leaves in its folder, and nothing else."""
-    for folder in (layout.checkpoints, layout.tables, layout.tensorboard):
-        # What cannot be removed would be gone on with in the place of starting over.
-        if folder.exists():
-            shutil.rmtree(folder)
+    remove(layout.checkpoints, layout.tables, layout.tensorboard)
     # The records go last: while they are there, the other files are known to be a run's.
     journal = layout.records.with_name(f"{layout.records.name}-journal")
     for file in (layout.report, layout.experiment, layout.records, journal):

@@ -17,6 +17,7 @@ from certiprune.report.statistics import OverSeeds
 from certiprune.report.summary import SPENT, VERIFIED, Round
 from certiprune.report.sweep.choose import shared_measure
 from certiprune.report.sweep.summary import Branch, Method, Sweep
+from certiprune.report.sweep.table import Row
 from certiprune.report.tickets import Claim, Ticket, tickets
 from certiprune.report.wish import Size, Want, Wish
 
@@ -49,9 +50,9 @@ class Candidate:
         return f"{self.method.training}, {self.method.name}{f' {self.number}' if self.number else ''}"
 
     @property
-    def remaining(self) -> float:
-        """The fraction of the prunable weights, or channels, that is kept, mean over the seeds."""
-        return OverSeeds(tuple(r.remaining for r in self.networks)).mean
+    def row(self) -> Row:
+        """The same networks as a row of the study's table: what is left of them, and how they do on test images."""
+        return Row(self.method, self.number, None, self.networks)
 
     @property
     def goods(self) -> tuple[float, float, float, float]:
@@ -167,7 +168,7 @@ def _candidate(method: Method, number: int, measure: str, spent: str | None, siz
     standard = each(lambda r: r.validation.get(STANDARD))
     if certified is None or standard is None:
         return f"{name}: not trained with every seed"
-    seconds = each(lambda r: _seconds(r) if spent is None else r.validation.get(spent))
+    seconds = each(lambda r: r.seconds_an_image if spent is None else r.validation.get(spent))
     if seconds is None:
         return f"{name}: not verified completely with every seed"
     sizes = each(lambda r: _size(r, size))
@@ -175,11 +176,6 @@ def _candidate(method: Method, number: int, measure: str, spent: str | None, siz
         return f"{name}: its compacted size was not measured"
     branches = tuple(b for b, _ in pairs)
     return Candidate(method, number, branches, networks, certified, standard, sizes, seconds)
-
-
-def _seconds(network: Round) -> float | None:
-    """Mean seconds of a test image."""
-    return network.seconds[0] / len(network.outcomes) if network.complete and network.seconds else None
 
 
 def _size(network: Round, size: Size) -> float | None:

@@ -116,6 +116,11 @@ class Round:
         return (math.fsum(times), median(times)) if times else None
 
     @property
+    def seconds_an_image(self) -> float | None:
+        """Seconds of verification, mean of an image; None until every image has its answer."""
+        return self.seconds[0] / len(self.outcomes) if self.complete and self.seconds else None
+
+    @property
     def nodes(self) -> tuple[int, float] | None:
         """Subproblems of branch and bound: in total, and the median of an image."""
         nodes = [outcome.nodes for outcome in self.outcomes]

@@ -1,6 +1,6 @@
 """What a run leaves on disk: its folder, atomic files, and the records that are the truth about results."""
 
-from certiprune.store.commit import atomic, write_bytes, write_text
+from certiprune.store.commit import atomic, remove, write_bytes, write_text
 from certiprune.store.layout import DENSE, RoundLayout, RunLayout, SweepLayout
 from certiprune.store.lock import Busy, alone, occupy
 from certiprune.store.records import Records
@@ -23,6 +23,7 @@ __all__ = [
     "alone",
     "atomic",
     "occupy",
+    "remove",
     "write_bytes",
     "write_text",
 ]

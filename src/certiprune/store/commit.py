@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,17 @@ def clean(folder: Path) -> list[Path]:
     for path in stale:
         path.unlink()
     return stale
+
+
+def remove(*folders: Path) -> None:
+    """Remove each of ``folders`` that is there, with all in it.
+
+    Raises:
+        OSError: something cannot be removed: it would be gone on with in the place of starting over.
+    """
+    for folder in folders:
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from certiprune.core.errors import ConfigError
 from certiprune.experiment.session import ADVICE, difference
 from certiprune.experiment.sweep import config
 from certiprune.experiment.sweep.config import Sweep
-from certiprune.store import RunLayout, SweepLayout, alone, write_text
+from certiprune.store import RunLayout, SweepLayout, alone, remove, write_text
 
 
 @contextmanager
@@ -44,9 +43,6 @@ def claimed(sweep: Sweep, folder: Path, *, fresh: bool) -> Iterator[SweepLayout]
 def _clear(layout: SweepLayout) -> None:
     # The sweep file goes last: while it is there, the other files are known to be a sweep's.
     run = RunLayout(layout.root)
-    for folder in (layout.cells, layout.dense, layout.slurm, run.tables, run.figures):
-        # What cannot be removed would be gone on with in the place of starting over.
-        if folder.exists():
-            shutil.rmtree(folder)
+    remove(layout.cells, layout.dense, layout.slurm, run.tables, run.figures)
     run.report.unlink(missing_ok=True)
     layout.sweep.unlink()

@@ -69,7 +69,7 @@ class Row:
 
     @property
     def seconds(self) -> OverSeeds | None:
-        return self._mean(lambda r: r.seconds[0] / len(r.outcomes) if r.complete and r.seconds else None)
+        return self._mean(lambda r: r.seconds_an_image)
 
     @property
     def unstable(self) -> OverSeeds | None:
