@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from certiprune.attack.objectives import Objective
+from certiprune.attack.quick import QuickGradients
 from certiprune.core.box import Box
 from certiprune.core.errors import InputError
 from certiprune.core.rng import generator as seeded
@@ -123,7 +124,8 @@ def value_and_gradient(objective: Objective, points: Tensor) -> tuple[Tensor, Te
     """
     with torch.enable_grad():
         points = points.detach().requires_grad_()
-        values = objective(points)
+        with QuickGradients():
+            values = objective(points)
         if not values.requires_grad:
             return values, torch.zeros_like(points)
         (gradient,) = torch.autograd.grad(values.sum(), points, allow_unused=True, materialize_grads=True)

@@ -12,6 +12,7 @@ import typer
 from certiprune.cli.app import app
 from certiprune.cli.interrupt import Interrupted
 from certiprune.core.errors import CertipruneError
+from certiprune.core.memory import keep_freed
 
 FINE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     The status is 0 where all went well, 1 where a claim or a check failed, 2 for wrong use (one line on
     standard error says what), 130 after Ctrl-C.
     """
+    keep_freed()
     sys.exit(status(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -18,6 +18,7 @@ from certiprune.cli.machine import Share, importing, use_threads
 from certiprune.cli.rows import Row
 from certiprune.core import processes
 from certiprune.core.errors import CertipruneError, InputError
+from certiprune.core.memory import keep_freed
 
 Rows = Generator[Row, None, None]
 
@@ -181,6 +182,7 @@ def _ready(work: Work, images: Images) -> Callable[[Sequence[int]], Rows]:
         from certiprune import api
         from certiprune.verify import api as _  # noqa: F401 (loaded now, in the block)
     use_threads(work.share.threads)
+    keep_freed()
     asked = api.questions(
         work.model,
         images.x,

@@ -58,6 +58,18 @@ class Live:
         outputs = run.run(images)
         return read(self._trace, self.shape, images.dtype, run.seen), outputs
 
+    def fixed(self, images: Tensor) -> Network:
+        """The same network with the statistics as constants: no gradients through them, and no pass to have those.
+
+        Raises:
+            ModelError: as above.
+        """
+        run = _Run(self._trace.module, graph=self._trace.graph)
+        if any(isinstance(layer, _BatchNorm) and layer.training for layer in self.module.modules()):
+            with torch.no_grad():
+                run.run(images)
+        return read(self._trace, self.shape, images.dtype, run.seen)
+
 
 def _norms(steps: Trace) -> dict[str, tuple[_BatchNorm | None, ...]]:
     found: dict[str, tuple[_BatchNorm | None, ...]] = {}

@@ -86,6 +86,12 @@ class Scene:
         return self._clean[1]
 
     @cached_property
+    def fixed(self) -> Network:
+        """The network with gradients to the parameters, but none through BatchNorm's statistics; quicker to have."""
+        with frozen_statistics(self.model):
+            return self.live.fixed(self.batch.images)
+
+    @cached_property
     def target_of_attack(self) -> Network:
         """The network without gradients to the parameters."""
         return self.network.detached()

@@ -144,7 +144,7 @@ def by_the_images(model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor
 
     def instead(layer: nn.Module, args: tuple[Tensor, ...], _: Tensor) -> Tensor:
         tail = (-1,) + (1,) * (args[0].dim() - 2)
-        mean, var = (t.reshape(tail) for t in seen[layer])
+        mean, var = (t.detach().reshape(tail) for t in seen[layer])
         weight, bias = (t.reshape(tail) for t in layer.parameters())
         return (args[0] - mean) / (var + layer.eps).sqrt() * weight + bias
 
@@ -177,7 +177,7 @@ def reference_gradalign(model: nn.Module, data: Batch, step: float) -> tuple[Ten
         # The mean's gradient is the sum's divided by n: the same direction.
         loss = cross_entropy(network(points), labels)
         found.append(torch.autograd.grad(loss, points, create_graph=True)[0].flatten(1))
-    here, there = found
+    here, there = found[0].detach(), found[1]
     # An image whose gradient is 0 is at right angles to all.
     lengths = [t.norm(dim=1).clamp(min=1e-8) for t in (here, there)]
     cosine = (here * there).sum(1) / (lengths[0] * lengths[1])

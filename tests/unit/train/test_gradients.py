@@ -1,4 +1,7 @@
-"""Gradients of every loss and penalty against finite differences, with BatchNorm by the batch."""
+"""Gradients of every loss and penalty against finite differences, with BatchNorm by the batch.
+
+But for GradAlign's, which holds part of its formula constant: it is compared with automatic differentiation.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def assert_gradient(
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("name", losses.names())
+@pytest.mark.parametrize("name", sorted({*losses.names()} - {"gradalign"}))
 def test_losses(name: str, kind: str) -> None:
     for seed in range(4):
         assert_gradient(MODELS[kind](seed), seed, lambda where: losses.build(name)(where).total)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from certiprune.core.errors import CertipruneError, InputError
-from certiprune.core.memory import allowance
+from certiprune.core.memory import allowance, keep_freed
 from certiprune.experiment import pipeline
 from certiprune.experiment.events import Event, Watcher
 from certiprune.experiment.sweep.plan import Task
@@ -63,6 +63,7 @@ def perform(task: Task, means: Means, watch: Watcher) -> None:
             f"{task.sweep} is not there on {platform.node()}; the sweep's folder must lie on storage that all nodes see"
         )
     torch.set_num_threads(means.threads)
+    keep_freed()
     began = time.monotonic()
     while True:
         try:

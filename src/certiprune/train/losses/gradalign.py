@@ -7,9 +7,10 @@ One step finds adversarial points only as long as gradients inside the ball poin
 after a while (catastrophic overfitting). Andriushchenko and Flammarion, "Understanding and improving fast
 adversarial training", NeurIPS 2020.
 
-The gradient at x + eta serves the step, too, so that it is computed once. Gradients are those of the scene's network,
-where BatchNorm goes by the clean images' statistics: an image's gradient is its own, and no second derivative of
-BatchNorm is needed.
+The gradient at x + eta serves the step, too, so that it is computed once. Of the regulariser, as in the authors' code,
+only one of the two gradients is differentiated again, here the one at x + eta; the other is a constant, and so are
+the statistics of the clean images, by which BatchNorm goes in both. (An image's gradient is then its own, and no
+second derivative of BatchNorm is needed.)
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from certiprune.train.twice import outputs
 
 @dataclass(frozen=True)
 class GradAlign(AbstractLoss):
-    """FGSM with the regulariser GradAlign; see the formula above.
+    """FGSM with the regulariser GradAlign; see the formula above, and there for what of it has no gradient.
 
     Attributes:
         step: the length of the step in units of ``eps``; 1.25 in the study.
@@ -53,7 +54,8 @@ class GradAlign(AbstractLoss):
             return Natural()(scene)
         images, labels = scene.batch
         start = scene.box.clamp(images + noise(images, scene.eps, scene.generator))
-        there, here = (_gradient(scene.network, points, labels) for points in (start, images))
+        there = _gradient(scene.fixed, start, labels)
+        here = _gradient(scene.fixed, images, labels, constant=True)
         points = scene.box.clamp(start + self.step * scene.eps * there.detach().sign())
         terms = classification(scene.model(points), labels)
         apart = 1 - cosine_similarity(here.flatten(1), there.flatten(1)).mean()
@@ -61,10 +63,10 @@ class GradAlign(AbstractLoss):
         return Terms(terms.total + self.weight * apart, parts)
 
 
-def _gradient(network: Network, points: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of each image's cross-entropy [n, *shape] at ``points``, with its own graph."""
+def _gradient(network: Network, points: Tensor, labels: Tensor, *, constant: bool = False) -> Tensor:
+    """The gradient of each image's cross-entropy [n, *shape] at ``points``; with its own graph unless ``constant``."""
     points = points.detach().requires_grad_()
     # A sum: each image has its own gradient, whatever the size of the batch.
     loss = cross_entropy(outputs(network, points), labels, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, points, create_graph=True)
+    (gradient,) = torch.autograd.grad(loss, points, create_graph=not constant)
     return gradient
