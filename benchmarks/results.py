@@ -20,6 +20,9 @@ COLUMNS = (
     "unknown", "unstable", "training min", "s an image",
 )  # fmt: skip
 
+# Options that move a scheme from adversarial to certified training: rows say them.
+SHARES = ("alpha", "ratio")
+
 
 def row(folder: Path) -> list[str] | None:
     """The cells of one run; None where its dense network is not verified yet."""
@@ -34,7 +37,8 @@ def row(folder: Path) -> list[str] | None:
         for v in ("certified", "falsified", "misclassified", "unknown")
     }
     n, train = len(outcomes), config["train"]
-    scheme = "+".join([train["loss"]["name"], *(p["name"] for p in train["penalties"])])
+    shares = [f" ({name} {value:g})" for name, value in train["loss"]["options"].items() if name in SHARES]
+    scheme = "+".join([train["loss"]["name"] + "".join(shares), *(p["name"] for p in train["penalties"])])
     upper = n - counts["falsified"] - counts["misclassified"]
     measured = (
         network.standard_accuracy,

@@ -28,17 +28,17 @@ _STEPS = {
     "natural": 1.0,
     "fgsm": 1.8,
     "n_fgsm": 1.8,
-    "gradalign": 7.6,
-    "pgd": 6.9,
-    "ibp": 3.3,
-    "crown_ibp": 5.7,
-    "sabr": 10.5,
-    "mtl_ibp": 11.5,
-    "cc_ibp": 11.5,
-    "exp_ibp": 11.5,
+    "gradalign": 4.6,
+    "pgd": 7.1,
+    "ibp": 3.2,
+    "crown_ibp": 5.2,
+    "sabr": 8.5,
+    "mtl_ibp": 9.4,
+    "cc_ibp": 9.4,
+    "exp_ibp": 9.4,
 }
 """Natural steps that a step of a loss takes."""
-_BOUNDS = 3.6
+_BOUNDS = 3.4
 """What a penalty on bounds adds where the loss has none."""
 
 

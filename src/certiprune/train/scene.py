@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -124,10 +124,6 @@ class Scene:
         tails = {v: (1,) * (len(self.network.shapes[v]) - 1) for v in self.norms}
         scales = {v: norm.weight for v, norm in self.norms.items() if norm.weight is not None}
         return {v: weight.detach().reshape(-1, *tails[v]) for v, weight in scales.items()}
-
-    def within(self, eps: float) -> Scene:
-        """The same batch at another radius."""
-        return replace(self, eps=eps)
 
 
 def ball(images: Tensor, eps: float) -> Box:
