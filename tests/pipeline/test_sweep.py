@@ -298,7 +298,7 @@ def test_a_report_that_cannot_be_written_is_no_success(
     assert "No space left on device" in capsys.readouterr().err
 
 
-def test_a_cell_of_another_experiment_is_named_on_the_page(swept: Sweeping, tmp_path: Path) -> None:
+def test_a_cell_of_another_experiment_is_named(swept: Sweeping, tmp_path: Path, capsys: Capture) -> None:
     folder = Path(shutil.copytree(swept.folder, tmp_path / "sweep"))
     assert status(["report", str(folder)]) == 0
     words = "fgsm, snip, seed 0 is another experiment than the sweep"
@@ -308,3 +308,6 @@ def test_a_cell_of_another_experiment_is_named_on_the_page(swept: Sweeping, tmp_
         records.put_meta({"digest": "of an older preset"})
     assert status(["report", str(folder)]) == 0
     assert words in (folder / "report.html").read_text()
+    assert words not in capsys.readouterr().err
+    status(["recommend", str(folder)])
+    assert words in capsys.readouterr().err

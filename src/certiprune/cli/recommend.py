@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,6 +110,8 @@ def recommend(
         found = _networks(folder)
     result = choose(found, wish, training=training)
     print("\n".join(_lines(result)))  # noqa: T201
+    for text in found.apart:
+        print(f"certiprune: note: {text}", file=sys.stderr)  # noqa: T201
     if out is not None:
         from certiprune.store import write_text
 
@@ -124,13 +127,13 @@ def _fraction(name: str, value: float | None) -> float | None:
 
 
 def _networks(folder: Path) -> Sweep:
-    from certiprune.experiment.sweep import cells
+    from certiprune.cli.report import asked
     from certiprune.report.sweep import summary
     from certiprune.store import SweepLayout
 
     if not SweepLayout(folder).sweep.is_file():
         return summary.of_run(folder)
-    return summary.gather((cell.training, cell.pruning, cell.seed, cell.folder) for cell in cells(folder))
+    return summary.gather(asked(folder))
 
 
 def _validate(found: Sweep, training: str | None, images: int, seconds: float, data: Path | None) -> None:

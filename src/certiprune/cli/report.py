@@ -11,7 +11,7 @@ import typer
 from certiprune.core.errors import InputError
 
 if TYPE_CHECKING:
-    from certiprune.experiment.sweep import Cell
+    from certiprune.report.sweep import Cell
 
 
 def report(
@@ -71,45 +71,22 @@ def sweep_page(
         InputError: no cell has results yet, or an option does not fit.
     """
     from certiprune import report as reports
-    from certiprune.experiment.sweep import cells
     from certiprune.report import sweep
     from certiprune.store import RunLayout
 
-    planned = cells(folder)
-    found = [(cell.training, cell.pruning, cell.seed, cell.folder) for cell in planned]
+    found = asked(folder)
     claim = None if margin is None else sweep.Claim(margin=margin)
-    for *_, place in found:
-        if RunLayout(place).records.is_file():
+    for cell in found:
+        if RunLayout(cell.folder).records.is_file():
             # A cell that was cut off before its first epoch has nothing to report; the sweep's page says so.
             with suppress(InputError):
-                reports.write(place)
-    return sweep.write(
-        folder,
-        found,
-        claim=claim,
-        by=by,
-        parquet=parquet,
-        figures=figures,
-        notes=[text for cell in planned if (text := _foreign(cell))],
-    )
+                reports.write(cell.folder)
+    return sweep.write(folder, found, claim=claim, by=by, parquet=parquet, figures=figures)
 
 
-def _foreign(cell: Cell) -> str:
-    """What to say of a cell whose run was begun when presets that the sweep names had other settings."""
-    from certiprune.store import Records, RunLayout
+def asked(folder: Path) -> list[Cell]:
+    """The runs that the sweep in ``folder`` asks for, there or not."""
+    from certiprune.experiment.sweep import cells
+    from certiprune.report.sweep import Cell
 
-    path = RunLayout(cell.folder).records
-    if not path.is_file():
-        return ""
-    try:
-        with Records.open(path, read_only=True) as records:
-            found = records.meta().get("digest", cell.digest)
-    except InputError:
-        # The page says of it that it cannot be read.
-        return ""
-    if found == cell.digest:
-        return ""
-    return (
-        f"{cell.training}, {cell.pruning}, seed {cell.seed} is another experiment than the sweep's file asks for now: "
-        "a preset that it names has changed since, and means over methods or seeds mix the two."
-    )
+    return [Cell(c.training, c.pruning, c.seed, c.folder, c.digest) for c in cells(folder)]

@@ -55,7 +55,7 @@ def write_sweep(
             for seed in seeds:
                 place = folder / "cells" / training / pruning / f"seed-{seed}"
                 write_cell(place, training, pruning, seed, keep)
-                cells.append((training, pruning, seed, place))
+                cells.append(Cell(training, pruning, seed, place))
     return cells
 
 

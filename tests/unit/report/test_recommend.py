@@ -32,7 +32,7 @@ def cells(tmp_path: Path) -> list[Cell]:
 
 def validate(cells: Sequence[Cell], proved: dict[str, int], images: int = 100, seconds: float = 2.0) -> None:
     """Records as if validation images had been verified: ``proved`` images of each network, by ladder/round."""
-    for *_, folder in cells:
+    for folder in (cell.folder for cell in cells):
         with Records.open(RunLayout(folder).records) as records:
             for row in records.rounds():
                 sure = proved[f"{row.ladder}/{row.round}"]
@@ -88,7 +88,7 @@ def test_test_images_never_choose(cells: list[Cell]) -> None:
     """Whatever the verdicts on test images are, the same network is chosen."""
     validate(cells, {f"{m}/{k}": 30 + k for m in PRUNINGS for k in range(1, len(KEEP) + 1)} | {"dense/0": 30})
     before = recommend(gather(cells), Wish())
-    for *_, folder in cells:
+    for folder in (cell.folder for cell in cells):
         with Records.open(RunLayout(folder).records) as records:
             changed = [replace(row, verdict=Verdict.FALSIFIED, seconds=0.0) for row in records.outcomes()]
             records.add(*changed)
@@ -155,7 +155,7 @@ def test_nothing_is_chosen_where_the_wish_asks_for_too_much(cells: list[Cell]) -
 
 
 def test_a_round_that_a_seed_lacks_is_no_candidate(cells: list[Cell]) -> None:
-    folder = next(f for _, pruning, seed, f in cells if (pruning, seed) == ("imp", 1))
+    folder = next(c.folder for c in cells if (c.pruning, c.seed) == ("imp", 1))
     with Records.open(RunLayout(folder).records) as records:
         last = next(
             row for row in records.epochs() if (row.ladder, row.round) == ("imp", 3) and row.epoch == 2
@@ -185,7 +185,7 @@ def test_the_claim_is_tested_on_test_images_of_each_seed(cells: list[Cell]) -> N
 
 
 def test_sizes_are_what_the_wish_counts_and_unmeasured_ones_are_said(cells: list[Cell]) -> None:
-    folder = next(f for _, pruning, seed, f in cells if (pruning, seed) == ("slim", 0))
+    folder = next(c.folder for c in cells if (c.pruning, c.seed) == ("slim", 0))
     with Records.open(RunLayout(folder).records) as records:
         row = next(row for row in records.rounds() if (row.ladder, row.round) == ("slim", 1))
         records.add(replace(row, parameters=0, compact_parameters=0))

@@ -17,7 +17,7 @@ from sweep_sample import CHOSEN, PRUNINGS, SEEDS, TRAININGS, certified, letters,
 from certiprune.core.errors import InputError
 from certiprune.report import sweep
 from certiprune.report.statistics import holm
-from certiprune.report.sweep import choose, summary, table
+from certiprune.report.sweep import Cell, choose, summary, table
 from certiprune.report.tables import TICKET_HEAD
 from certiprune.store.layout import RunLayout
 from certiprune.store.records import Records
@@ -214,8 +214,8 @@ def test_one_seed_has_the_intervals_of_its_images_and_says_so(tmp_path: Path) ->
 
 def test_what_is_not_there_yet_is_said(tmp_path: Path) -> None:
     cells = write_sweep(tmp_path, ("fgsm",), ("imp",), (0, 1))
-    cells.append(("crown_ibp", "imp", 0, tmp_path / "cells" / "crown_ibp" / "imp" / "seed-0"))
-    with Records.open(RunLayout(cells[1][3]).records) as records:
+    cells.append(Cell("crown_ibp", "imp", 0, tmp_path / "cells" / "crown_ibp" / "imp" / "seed-0"))
+    with Records.open(RunLayout(cells[1].folder).records) as records:
         records._connection.execute("DELETE FROM rounds WHERE round = 3")
         records._connection.execute("DELETE FROM outcomes WHERE ladder = 'imp' AND round = 2 AND idx > 9")
     page = PageReader(sweep.write(tmp_path, cells).read_text(encoding="utf-8"))
@@ -255,7 +255,7 @@ def test_of_equal_rounds_the_sparsest_is_chosen(tmp_path: Path) -> None:
 
 def test_a_cell_without_results_at_all_is_a_mistake_of_the_user(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no cell of the sweep has results yet"):
-        sweep.write(tmp_path, [("fgsm", "imp", 0, tmp_path / "nowhere")])
+        sweep.write(tmp_path, [Cell("fgsm", "imp", 0, tmp_path / "nowhere")])
 
 
 def test_a_ladder_on_the_way_is_no_method(tmp_path: Path) -> None:
@@ -263,10 +263,10 @@ def test_a_ladder_on_the_way_is_no_method(tmp_path: Path) -> None:
     with Records.open(RunLayout(tmp_path).records) as records:
         rows = [row for row in records.rounds() if row.ladder == "slim"]
         records.add(*(type(row)(**{**row.__dict__, "ladder": "imp"}) for row in rows))
-    (block,) = summary.gather([("fgsm", "slim", 0, tmp_path)]).blocks
+    (block,) = summary.gather([Cell("fgsm", "slim", 0, tmp_path)]).blocks
     assert [method.name for method in block.pruned] == ["slim"]
     # Where no ladder has the pruning's name, each is a method.
-    (block,) = summary.gather([("fgsm", "both", 0, tmp_path)]).blocks
+    (block,) = summary.gather([Cell("fgsm", "both", 0, tmp_path)]).blocks
     assert [method.name for method in block.pruned] == ["slim", "imp"]
 
 

@@ -49,10 +49,10 @@ def test_easy_images_do_not_stand_for_all_where_accuracy_is_measured_on_few(tmp_
 
 def test_rounds_that_no_seed_has_are_said_to_be_missing(tmp_path: Path) -> None:
     cells = write_sweep(tmp_path, ("fgsm",), ("imp", "slim"), (0, 1))
-    for *_, folder in cells[:2]:
+    for folder in (cell.folder for cell in cells[:2]):
         execute(folder, "DELETE FROM rounds WHERE round > 1")
     # The other method has nothing yet but its copy of the dense network.
-    for *_, folder in cells[2:]:
+    for folder in (cell.folder for cell in cells[2:]):
         execute(folder, "DELETE FROM rounds WHERE round > 0", "DELETE FROM outcomes WHERE round > 0")
     assert gather(cells).missing == (
         "fgsm, imp, seed 0: not there yet: rounds 2, 3.",

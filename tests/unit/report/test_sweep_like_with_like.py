@@ -10,7 +10,7 @@ from sample import outcome_rows
 from sweep_sample import CHOSEN, write_cell, write_sweep
 
 from certiprune.report import sweep
-from certiprune.report.sweep import compare, table
+from certiprune.report.sweep import Cell, compare, table
 from certiprune.report.sweep.summary import gather
 from certiprune.store.layout import RunLayout
 from certiprune.store.records import Records
@@ -40,7 +40,7 @@ def test_networks_that_were_asked_different_things_are_no_pair(
     tmp_path: Path, other: dict[str, object]
 ) -> None:
     cells = write_sweep(tmp_path, ("fgsm",), ("imp", "imp+nrs"), (0,))
-    for *_, folder in cells:
+    for folder in (cell.folder for cell in cells):
         change(folder, data_fingerprint="a")
     found = gather(cells)
     assert {d.rival for d in compare.duels(found, table.parts(found)) if d.method.extra} == {
@@ -96,7 +96,7 @@ def test_dense_networks_that_were_trained_differently_have_rows_of_their_own(tmp
     other = {"loss": {"name": "fgsm"}, "penalties": [{"name": "nrs", "weight": 0.1}]}
     change(places["slim"], config={"train": other})
     change(places["imp other"], config={"model": {"name": "cnn7", "width": 1.0}})
-    (block,) = gather([("fgsm", name, 0, place) for name, place in places.items()]).blocks
+    (block,) = gather([Cell("fgsm", name, 0, place) for name, place in places.items()]).blocks
     assert [method.name for method in block.dense] == [
         "dense",
         "dense as for imp other",
@@ -110,5 +110,5 @@ def test_links_to_cells_hold_whatever_their_folders_are_called(tmp_path: Path) -
     place = tmp_path / "50% of ü #1?"
     write_cell(place, "fgsm", "imp", 0)
     RunLayout(place).report.write_text("<!DOCTYPE html>")
-    page = PageReader(sweep.write(tmp_path, [("fgsm", "imp", 0, place)]).read_text("utf-8"))
+    page = PageReader(sweep.write(tmp_path, [Cell("fgsm", "imp", 0, place)]).read_text("utf-8"))
     assert "50%25%20of%20%C3%BC%20%231%3F/report.html" in page.loads

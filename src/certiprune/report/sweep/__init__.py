@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from certiprune.core.errors import InputError
@@ -21,7 +20,6 @@ def write(
     by: str | None = None,
     parquet: bool = False,
     figures: bool = False,
-    notes: Iterable[str] = (),
 ) -> Path:
     """Write ``report.html`` and ``tables/`` into the sweep's ``folder``; returns the page's path.
 
@@ -29,13 +27,12 @@ def write(
     atomically, and the same records give the same bytes.
 
     Args:
-        cells: (training, pruning, seed, run folder) of each run, in the order of the table.
+        cells: the runs, in the order of the table.
         claim: margin and confidence of certified lottery tickets; 2 points at 95 % where it is None.
         by: the metric on validation images that each method's round is chosen by (such as ``statistics/crown``), in
             place of the one that training chose its epoch by.
         parquet: whether to write every table as Parquet, too.
         figures: whether to write each training's figures as SVG files, too, into ``figures/``.
-        notes: sentences about cells that do not belong together, to stand at the page's top.
 
     Raises:
         InputError: no cell has results, ``by`` is no accuracy on validation images or recorded of no network, pyarrow
@@ -51,7 +48,6 @@ def write(
         grid.require_parquet()
     layout = RunLayout(Path(folder))
     found = summary.gather(cells)
-    found = replace(found, apart=(*found.apart, *notes))
     parts = table.parts(found, by)
     if by is not None and not any(part.measure for part in parts):
         raise InputError(f"no network has {by!r} of the epoch that was kept; choose rounds by another metric")

@@ -6,17 +6,31 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from certiprune.core.errors import InputError
 from certiprune.report.missing import planned
 from certiprune.report.summary import Round, Summary, dig, read
 from certiprune.store.layout import DENSE, RunLayout
 
-Cell = tuple[str, str, int, Path]
-"""Names of the training and of the pruning, the seed, and the folder of that run."""
 IMP = "imp"
 """The method that the others are compared with besides the dense network."""
+
+
+class Cell(NamedTuple):
+    """A run of a sweep.
+
+    Attributes:
+        training, pruning: their names.
+        folder: of the run.
+        digest: of the experiment that the sweep asks for there now; None where that is not to be looked at.
+    """
+
+    training: str
+    pruning: str
+    seed: int
+    folder: Path
+    digest: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +111,7 @@ class Sweep:
 
     Attributes:
         missing: what is not there yet, one sentence each.
-        apart: the runs that cannot be compared with the others of their training and seed, one sentence each.
+        apart: the runs that cannot be compared with the others, or are not what the sweep asks for, one sentence each.
     """
 
     blocks: tuple[Block, ...]
@@ -128,7 +142,8 @@ def gather(cells: Iterable[Cell]) -> Sweep:
     """
     found: dict[str, list[tuple[str, int, Path, Summary]]] = {}
     missing: list[str] = []
-    for training, pruning, seed, folder in cells:
+    foreign: list[str] = []
+    for training, pruning, seed, folder, digest in cells:
         runs = found.setdefault(training, [])
         name, path = f"{training}, {pruning}, seed {seed}", RunLayout(folder).records
         if not path.exists():
@@ -141,10 +156,18 @@ def gather(cells: Iterable[Cell]) -> Sweep:
         else:
             runs.append((pruning, seed, folder, summary))
             missing += _unfinished(name, pruning, summary)
+            if digest is not None and summary.meta.get("digest", digest) != digest:
+                foreign.append(f"{name} {_FOREIGN}")
     blocks = tuple(_block(training, runs) for training, runs in found.items() if runs)
     if not blocks:
         raise InputError("no cell of the sweep has results yet: run it first, then report")
-    return Sweep(blocks, tuple(missing), tuple(_apart(found)))
+    return Sweep(blocks, tuple(missing), (*_apart(found), *foreign))
+
+
+_FOREIGN = (
+    "is another experiment than the sweep's file asks for now: "
+    "a preset that it names has changed since, and means over methods or seeds mix the two."
+)
 
 
 def question(summary: Summary) -> tuple[object, ...]:
@@ -163,7 +186,7 @@ def of_run(folder: Path) -> Sweep:
     training = str(dig(summary.meta, "config", "train", "loss", "name") or "training")
     seed = dig(summary.meta, "config", "seed")
     pruning = ladders[0] if len(ladders) == 1 else ""
-    return gather([(training, pruning, seed if isinstance(seed, int) else 0, folder)])
+    return gather([Cell(training, pruning, seed if isinstance(seed, int) else 0, folder)])
 
 
 def relative(root: Path, path: Path) -> str:
