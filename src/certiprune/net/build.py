@@ -24,6 +24,7 @@ class Builder:
     input_shape: Shape
     dtype: torch.dtype = torch.float64
     device: torch.device | None = None  # of the constants that it makes itself
+    checked: bool = True  # whether weights are looked through for numbers that are not finite
     nodes: list[Node] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
 
@@ -34,9 +35,9 @@ class Builder:
         """Add an operation.
 
         Raises:
-            ModelError: its weights are not finite, or the shapes do not fit.
+            ModelError: its weights are not finite (where that is ``checked``), or the shapes do not fit.
         """
-        if isinstance(op, Affine):
+        if self.checked and isinstance(op, Affine):
             for key, value in vars(op).items():
                 if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
                     raise ModelError(f"{name or type(op).__name__}: the {key} holds NaN or infinite numbers")
@@ -153,7 +154,7 @@ class Builder:
         """The network whose output is ``output`` (flattened), folded, without what nothing reads."""
         if len(self.shapes[output]) != 1:
             output = self.flatten(output, name)
-        network = fold(Network(tuple(self.nodes), tuple(self.input_shape)), output)
+        network = fold(Network(tuple(self.nodes), tuple(self.input_shape)), output, checked=self.checked)
         if not network.nodes:
             raise ModelError("the model computes nothing from its input")
         return network
@@ -172,14 +173,18 @@ class Builder:
         return self.add(a, self.relu(self.add(b, minus, name=name), name=name), name=name)
 
 
-def fold(network: Network, output: int) -> Network:
-    """The same function with neighbouring affine operations composed and unread values dropped."""
+def fold(network: Network, output: int, *, checked: bool = True) -> Network:
+    """The same function with neighbouring affine operations composed and unread values dropped.
+
+    Raises:
+        ModelError: weights are not finite (where that is ``checked``).
+    """
     wanted = network.ancestors(output)
     readers = dict.fromkeys(wanted, 0)
     for k in wanted:
         for i in network.node(k).inputs if k else ():
             readers[i] += 1
-    builder = Builder(network.input_shape)
+    builder = Builder(network.input_shape, checked=checked)
     new = {0: 0}
     for k in wanted[1:]:
         node = network.node(k)

@@ -87,7 +87,7 @@ def read(
             layers normalise by these; by their running statistics where it says nothing of them.
 
     Raises:
-        ModelError: an unsupported layer, named, or weights that are not finite.
+        ModelError: an unsupported layer, named, or, without ``statistics``, weights that are not finite.
     """
     return _Reader(trace, shape, dtype, statistics).read()
 
@@ -149,7 +149,8 @@ class _Reader:
         self.copies = statistics is None and dtype == torch.float64
         held = chain(self.module.parameters(), self.module.buffers())
         device = next((t.device for t in held if not self.copies), None)
-        self.b = Builder(tuple(shape), dtype, device)
+        # In training the loss is looked at instead: here the checks would take as long as a small network's bounds.
+        self.b = Builder(tuple(shape), dtype, device, checked=statistics is None)
         self.values: dict[fx.Node, Any] = {}
 
     def read(self) -> Network:
