@@ -133,13 +133,13 @@ def test_an_estimate_counts_networks_epochs_and_limits() -> None:
     found = estimate([load.parse(text)], Fixed())
     assert found.networks == 5
     # Dense, two rounds, a round with scores learned in five epochs, and one epoch of finetuning.
-    assert found.training == pytest.approx((4 + 2 * 4 + 4 + 5 + 1) * 1000 * 3.3e-3)
+    assert found.training == pytest.approx((4 + 2 * 4 + 4 + 5 + 1) * 1000 * 3.2e-3)
     assert found.verification == 5 * 10 * 3
     text = (
         "data: {train_limit: 100}\ntrain: {loss: {name: fgsm}, epochs: 1, penalties: [{name: rs, weight: 1}]}"
     )
     penalised = load.parse(text)
-    assert estimate([penalised], Fixed()).training == pytest.approx(100 * (1.8 + 3.6) * 1e-3)
+    assert estimate([penalised], Fixed()).training == pytest.approx(100 * (1.8 + 3.4) * 1e-3)
 
 
 def test_the_pace_is_measured_here() -> None:
