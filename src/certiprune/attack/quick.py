@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from certiprune.net.few import FEW, transposed
+from certiprune.net.few import few, transposed
 
 
 class QuickGradients(TorchFunctionMode):
@@ -45,7 +45,7 @@ def _call(
     groups: int = 1,
 ) -> tuple[Any, ...] | None:
     """What ``_Convolution`` is to be asked in place of ``torch.conv2d`` with these arguments; None where it is not."""
-    if not input.requires_grad or groups != 1 or input.dim() != 4 or weight.shape[1] > FEW:
+    if not (input.requires_grad and input.dim() == 4 and few(weight, groups)):
         return None
     if isinstance(padding, str) or _pair(dilation) != (1, 1):
         return None

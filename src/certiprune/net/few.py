@@ -11,8 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FEW = 3
-"""Input channels up to which this is the quicker way."""
+_FEW = 3
+
+
+def few(weight: Tensor, groups: int) -> bool:
+    """Whether a convolution's input has so few channels that ``transposed`` is quicker; grouped ones it cannot do."""
+    return groups == 1 and weight.shape[1] <= _FEW
 
 
 def transposed(

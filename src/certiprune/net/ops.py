@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from certiprune.net.few import FEW, transposed
+from certiprune.net.few import few, transposed
 
 Shape = tuple[int, ...]
 
@@ -149,7 +149,7 @@ class Conv(Affine):
     def spread(self, c: Tensor, size: tuple[int, int], padding: tuple[int, int]) -> Tensor:
         """The transpose of the convolution with another ``padding``, for an input of ``size`` [h, w]."""
         (sh, sw), (kh, kw) = self.stride, self.weight.shape[2:]
-        if self.groups == 1 and self.weight.shape[1] <= FEW:
+        if few(self.weight, self.groups):
             return transposed(c, self.weight, size, self.stride, padding)
         used = ((c.shape[2] - 1) * sh + kh - 2 * padding[0], (c.shape[3] - 1) * sw + kw - 2 * padding[1])
         extra = (size[0] - used[0], size[1] - used[1])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from certiprune.net.few import FEW, transposed
+from certiprune.net.few import few, transposed
 from certiprune.net.network import Network, Node, evaluate
 from certiprune.net.ops import Conv, Relu
 
@@ -104,7 +104,7 @@ class _Back(torch.autograd.Function):
 def _gradients(grad: Tensor, x: Tensor, weight: Tensor, geometry: _Geometry, which: int) -> Tensor:
     """The gradient at the input (``which`` 0) or of the weights (1) of a convolution."""
     stride, padding, groups = geometry
-    if which == 0 and groups == 1 and weight.shape[1] <= FEW:
+    if which == 0 and few(weight, groups):
         return transposed(grad, weight, (x.shape[2], x.shape[3]), stride, padding)
     found = torch.ops.aten.convolution_backward(
         grad, x, weight, None, stride, padding, (1, 1), False, (0, 0), groups, (which == 0, which == 1, False)

@@ -179,8 +179,10 @@ def test_the_small_boxes_loss_is_the_interval_loss_of_those_boxes() -> None:
     assert float(terms.total.detach()) == pytest.approx(sum(entropies) / 6, rel=1e-9)
 
 
-def test_how_much_of_the_rise_is_left() -> None:
+def test_another_radius_is_the_same_batch() -> None:
     model, data = dense(3).eval(), batch(3)
     where = scene(model, data, EPS, target=0.4)
     assert where.left == pytest.approx(0.75) and replace(where, eps=0.4).left == 0.0
     assert replace(where, eps=0.0).left == 1.0 and scene(model, data, 0.0).left == 0.0
+    within = replace(where, eps=0.2)
+    assert value(losses.build("ibp"), within) == value(losses.build("ibp"), scene(model, data, 0.2))
