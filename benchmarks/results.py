@@ -22,6 +22,8 @@ COLUMNS = (
 
 # Options that move a scheme from adversarial to certified training: rows say them.
 SHARES = ("alpha", "ratio")
+# Penalties whose weight is a choice; that of fast_ibp is its paper's and falls to 0.
+STABLE = ("rs", "nrs", "slimming", "l1")
 
 
 def row(folder: Path) -> list[str] | None:
@@ -38,7 +40,8 @@ def row(folder: Path) -> list[str] | None:
     }
     n, train = len(outcomes), config["train"]
     shares = [f" ({name} {value:g})" for name, value in train["loss"]["options"].items() if name in SHARES]
-    scheme = "+".join([train["loss"]["name"] + "".join(shares), *(p["name"] for p in train["penalties"])])
+    penalties = [p["name"] + f" ({p['weight']:g})" * (p["name"] in STABLE) for p in train["penalties"]]
+    scheme = "+".join([train["loss"]["name"] + "".join(shares), *penalties])
     upper = n - counts["falsified"] - counts["misclassified"]
     measured = (
         network.standard_accuracy,

@@ -25,6 +25,7 @@ LADDERS = [
     for loss in ("fgsm", "crown_ibp")
     for penalty in ("", "+rs", "+nrs", "+slim")
 ]
+STABLE = [("n_fgsm", "rs"), ("n_fgsm", "nrs"), ("crown_ibp", "nrs")]
 WIDE = "fashion-0.1/ibp-cnn7"
 PAIRS = [(setting, scheme) for setting in SETTINGS for scheme in SCHEMES]
 
@@ -32,9 +33,24 @@ PAIRS = [(setting, scheme) for setting in SETTINGS for scheme in SCHEMES]
 def test_there_is_one_for_every_setting_and_scheme() -> None:
     assert presets.names()[:2] == ["demo", "fashion-mini"]
     assert presets.names()[2:] == sorted(
-        [*(f"{setting}/{scheme}" for setting, scheme in PAIRS), *LADDERS, WIDE]
+        [
+            *(f"{setting}/{scheme}" for setting, scheme in PAIRS),
+            *(f"fashion-0.1/{scheme}+{penalty}" for scheme, penalty in STABLE),
+            *LADDERS,
+            WIDE,
+        ]
     )
-    assert set(SETTINGS) | set(SCHEMES) <= set(presets.parts())
+    assert set(SETTINGS) | set(SCHEMES) | {"rs", "nrs"} <= set(presets.parts())
+
+
+@pytest.mark.parametrize(("scheme", "penalty"), STABLE)
+def test_a_stability_loss_comes_on_top_of_a_preset(scheme: str, penalty: str) -> None:
+    plain = load.load(f"fashion-0.1/{scheme}")
+    stable = load.load(f"fashion-0.1/{scheme}+{penalty}")
+    (added,) = stable.train.penalties
+    assert (added.name, added.weight) == (penalty, 0.01)
+    assert stable.train.model_copy(update={"penalties": ()}) == plain.train
+    assert (stable.data, stable.model, stable.verify) == (plain.data, plain.model, plain.verify)
 
 
 @pytest.mark.parametrize(("setting", "scheme"), PAIRS)
