@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from .certificate import Certificate, Refused, check, load
-from .graph import Graph, Unsupported, read_model
+from .graph import Graph
+from .reader import Unsupported, read_model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
