@@ -22,7 +22,7 @@ from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.reduced import reduce
 from certiprune.bounds.rows import Rows, neuron_rows
 from certiprune.bounds.window import plan
-from certiprune.checker import Certificate, Forms, Graph, Tree
+from certiprune.checker import Certificate, Forms, Graph, Refused, Tree
 from certiprune.checker.bounds import Interval, intervals
 from certiprune.checker.certificate import ball, form_ends, leaf_margins, plain_margin
 from certiprune.core.box import Box
@@ -90,6 +90,8 @@ class _Prover:
         how: Cascade,
     ):
         self.network, self.graph, self.claim, self.budget, self.how = network, graph, claim, budget, how
+        if not 0 <= claim.label < network.outputs or network.outputs < 2:
+            raise Refused(f"the label {claim.label} is none of {network.outputs} classes, or the only one")
         self.replay = replay or (lambda x: network(x.double()))
         self.until = time.perf_counter() + budget.seconds
         self.memory = allowance(budget.memory)
