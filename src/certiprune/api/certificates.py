@@ -48,11 +48,13 @@ def certify(
         For each image its certificate, or why there is none (``misclassified``, ``falsified``, or what ran out).
 
     Raises:
-        InputError: as ``verify`` does, or the folder cannot be written to.
+        InputError: as ``verify`` does, or the folder cannot be written to, or holds another model or other claims.
         ModelError: the model is not supported, or not by the checker.
     """
     from certiprune.verify.certificates import certificates
 
+    if indices is not None and len(set(indices)) < len(indices):
+        raise InputError("two images have the same number: their certificates would be one file")
     asked = questions(
         model,
         images,
@@ -92,9 +94,15 @@ def certify(
 
 
 def _exported(network: Network, file: Path) -> Path:
-    """The network as an ONNX file, which stays as it is where it is this one."""
+    """The network as an ONNX file, which stays as it is where it is this one.
+
+    Raises:
+        InputError: there is another one, which certificates beside it may be about.
+    """
     from certiprune.net import onnx_out
 
-    if not file.is_file() or file.read_bytes() != onnx_out.content(network):
+    if not file.is_file():
         onnx_out.write(network, file)
+    elif file.read_bytes() != onnx_out.content(network):
+        raise InputError(f"{file} is another model; choose another folder")
     return file

@@ -8,7 +8,10 @@ weights,
 
     for every x in the domain with |x - image| <= eps in each input: the label's score is above every other one.
 
-The argument against one other class k (``bounds.py`` computes, ``certificate.py`` puts together, ``graph.py`` reads):
+"Stored weights" has one exception: what follows from constants alone, such as the product of two, is worked out with
+the rounding of the file's types, as runtimes do it.
+
+The argument against one other class k (``bounds.py`` computes, ``certificate.py`` puts together, ``reader.py`` reads):
 
 1. Intervals of every value, layer by layer, rounded outward.
 2. A linear form c over a value, walked back to the input. At y = A x + b: c' = A^T c, and c b is a constant. At
@@ -22,7 +25,8 @@ The argument against one other class k (``bounds.py`` computes, ``certificate.py
 """
 
 from .certificate import Certificate, Forms, Refused, Report, Tree, ball, check, load, save
-from .graph import Graph, Unsupported, read_model
+from .graph import Graph
+from .reader import Unsupported, read_model
 
 __all__ = [
     "Certificate",

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from .certificate import Certificate, Refused, check, load
-from .graph import Graph, Unsupported, read_model
+from .graph import Graph
+from .reader import Unsupported, read_model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,10 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("certificates", nargs="+", type=Path, help=".npz files, or folders of them")
     parser.add_argument("--model", required=True, type=Path, help="the ONNX file")
     parser.add_argument("--images", type=Path, help="an .npz file of x and y that certificates must be about")
-    parser.add_argument("--eps", type=Fraction, help="the radius, such as 2/255, that they must be about")
+    parser.add_argument("--eps", type=exact, help="the radius, such as 2/255, that they must be about")
     parser.add_argument(
         "--domain",
-        type=Fraction,
+        type=exact,
         nargs=2,
         default=[Fraction(0), Fraction(1)],
         metavar=("LOW", "HIGH"),
@@ -42,11 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     failed = 0
     for file in files:
-        holds, line = verdict(file, graph, wanted)
-        failed += not holds
+        held, line = verdict(file, graph, wanted)
+        failed += held is None
         print(line, flush=True)  # noqa: T201
     print(f"{len(files) - failed} of {len(files)} certificates hold")  # noqa: T201
     return 1 if failed else 0
+
+
+def exact(text: str) -> Fraction:
+    """The number that a text such as 2/255 or 0.1 writes down.
+
+    Raises:
+        ArgumentTypeError: it writes down none.
+    """
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
 
 
 def found(path: Path) -> list[Path]:
@@ -105,24 +118,26 @@ def read_images(path: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             x, y = file["x"], file["y"]
+        if not x.ndim or y.shape != x.shape[:1]:
+            raise Refused(f"{path} holds {x.shape} images and {y.shape} labels: it takes one label per image")
         return x.reshape(len(x), -1), y.astype(np.int64, casting="safe")
     except (OSError, EOFError, LookupError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise Refused(f"{path} holds no images x and labels y: {error}") from error
 
 
-def verdict(file: Path, graph: Graph, wanted: Wanted) -> tuple[bool, str]:
-    """Whether a certificate holds for the network and is about what is ``wanted``, and a line that says so."""
+def verdict(file: Path, graph: Graph, wanted: Wanted) -> tuple[Certificate | None, str]:
+    """The certificate if it holds for the network and is about what is ``wanted``, and a line that says so."""
     try:
         certificate = load(file)
         wanted.check(certificate)
         report = check(certificate, graph)
     except Refused as error:
-        return False, f"{file.name}: DOES NOT HOLD: {error}"
+        return None, f"{file.name}: DOES NOT HOLD: {error}"
     c = certificate
     other = (
         "" if c.model == graph.digest else "; it was made for another file, and holds for this one as well"
     )
-    return True, (
+    return c, (
         f"{file.name}: holds: image {c.index} has label {c.label} within {number(c.eps)} "
         f"({report.forms} forms, {report.leaves} leaves, margin {report.margin:.2g}, {report.seconds:.1f} s){other}"
     )
@@ -131,7 +146,10 @@ def verdict(file: Path, graph: Graph, wanted: Wanted) -> tuple[bool, str]:
 def number(x: Fraction) -> str:
     """An exact number as people write it: a decimal number where it is a short one, else a fraction."""
     digits = next((k for k in range(21) if 10**k % x.denominator == 0), None)
-    return str(x) if digits is None else f"{float(x):.{digits}f}"
+    if not digits:
+        return str(x)
+    text = str(abs(x) * 10**digits).rjust(digits + 1, "0")
+    return f"{'-' if x < 0 else ''}{text[:-digits]}.{text[-digits:]}"
 
 
 if __name__ == "__main__":

@@ -50,25 +50,27 @@ def intervals(graph: Graph, low: Array, high: Array, tighten: Tighten | None = N
     """
     values: list[Interval] = [(low, high)]
     number = 0
-    for node in graph.nodes:
-        if isinstance(node, Relu):
-            low, high = values[node.x]
-            if tighten is not None:
-                low, high = tighten(number, low, high, values)
-                values[node.x] = low, high
-            number += 1
-            values.append((np.maximum(low, 0), np.maximum(high, 0)))
-        elif isinstance(node, Affine):
-            low, high = values[node.x]
-            centre, radius = low / 2 + high / 2, high / 2 - low / 2
-            slack = 4 * gamma(len(low)) * (node.absolute @ largest(low, high) + node.size) + TINY
-            middle, reach = node.matrix @ centre + node.bias, node.absolute @ radius + slack
-            values.append(_known(middle - reach, middle + reach))
-        else:
-            parts = [values[k] for k in node.parts]
-            low, high = (np.sum([p[end] for p in parts], 0) for end in (0, 1))
-            slack = 2 * gamma(len(parts)) * np.sum([largest(*p) for p in parts], 0) + TINY
-            values.append(_known(low - slack, high + slack))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for node in graph.nodes:
+            if isinstance(node, Relu):
+                low, high = values[node.x]
+                if tighten is not None:
+                    low, high = tighten(number, low, high, values)
+                    values[node.x] = low, high
+                number += 1
+                values.append((np.maximum(low, 0), np.maximum(high, 0)))
+            elif isinstance(node, Affine):
+                low, high = values[node.x]
+                centre, radius = low / 2 + high / 2, high / 2 - low / 2
+                size = node.absolute @ (largest(low, high) + TINY) + node.size
+                slack = 4 * gamma(len(low)) * size + TINY
+                middle, reach = node.matrix @ centre + node.bias, node.absolute @ radius + slack
+                values.append(_known(middle - reach, middle + reach))
+            else:
+                parts = [values[k] for k in node.parts]
+                low, high = (np.sum([p[end] for p in parts], 0) for end in (0, 1))
+                slack = 2 * gamma(len(parts)) * np.sum([largest(*p) for p in parts], 0) + TINY
+                values.append(_known(low - slack, high + slack))
     return values
 
 
@@ -130,8 +132,10 @@ def walk(
                 size = np.sum([largest(*values[k]) for k in node.parts], 0)
                 lost += gamma(steps) * (size @ np.abs(c))
             elif isinstance(node, Affine):
-                reach = node.absolute @ largest(*values[node.x]) + node.size
-                lost += gamma(len(c) + steps) * (reach @ np.abs(c)) + TINY * reach.sum()
+                size = largest(*values[node.x])
+                # Products that underflow: of the sizes, then of the coefficients that are passed on.
+                reach = node.absolute @ size + node.size + TINY
+                lost += gamma(len(c) + steps) * (reach @ np.abs(c)) + TINY * size.sum()
                 constant(c, node.bias)
                 _gather(form, node.x, node.transposed @ c)
             else:

@@ -19,6 +19,8 @@ Nothing in it is believed: every array is a hint, and a wrong one can only make 
 from __future__ import annotations
 
 import json
+import re
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ from .graph import Array, Graph
 KIND, VERSION = "certificate", 1
 # Linear forms walked back at once.
 BATCH = 128
+# An exact number in a header, which may be neither too long to print nor take long to work out, as 1e-99999999 does.
+EXACT = re.compile(r"-?[0-9]{1,1000}([./][0-9]{1,1000})?")
 # Bytes of a certificate, unpacked.
 LARGEST = 1 << 33
 
@@ -85,33 +89,39 @@ class Report:
 
 
 def check(certificate: Certificate, graph: Graph) -> Report:
-    """Prove the certificate's claim about the network.
+    """Prove the certificate's claim about the network; trees against classes that bounds rule out are not looked at.
 
     Raises:
         Refused: what its hints give is not enough, or they do not fit.
     """
     start = time.perf_counter()
     classes = graph.sizes[graph.output]
+    if classes < 2:
+        raise Refused("the network has no second class, and so nothing is claimed")
     if not 0 <= certificate.label < classes:
         raise Refused(f"the label {certificate.label} is none of the network's {classes} classes")
+    reached = {number for forms in certificate.passes for number in forms}
+    if not (reached <= set(range(len(graph.relus))) and set(certificate.trees) <= set(range(classes))):
+        raise Refused("it has forms of a ReLU, or a tree against a class, that there is not")
     values = intervals(graph, *ball(certificate, graph.sizes[0]))
     for forms in certificate.passes:
         values = refined(graph, values, forms)
-    margins = []
+    margins, leaves = [], 0
     for other in range(classes):
         if other != certificate.label:
             tree = certificate.trees.get(other)
             margin = plain_margin(graph, values, certificate.label, other)
             if tree is not None and not margin > 0:
                 margin = tree_margin(graph, values, certificate.label, other, tree)
+                leaves += len(tree.theta)
             if not margin > 0:
                 raise Refused(f"it is not proved that class {certificate.label} scores above class {other}: "
                               f"the difference is shown to be at least {margin:g} only")  # fmt: skip
             margins.append(margin)
     return Report(
         forms=sum(len(f.neuron) for forms in certificate.passes for f in forms.values()),
-        leaves=sum(len(tree.theta) for tree in certificate.trees.values()),
-        margin=min(margins, default=np.inf),
+        leaves=leaves,
+        margin=min(margins),
         seconds=time.perf_counter() - start,
     )
 
@@ -131,7 +141,10 @@ def ball(certificate: Certificate, inputs: int) -> Interval:
 
 
 def _below(x: Fraction) -> float:
-    near = float(x)
+    try:
+        near = float(x)
+    except OverflowError:
+        return sys.float_info.max if x > 0 else -np.inf
     return near if Fraction(near) <= x else float(np.nextafter(near, -np.inf))
 
 
@@ -194,9 +207,11 @@ def leaf_margins(graph: Graph, values: list[Interval], label: int, other: int, t
     columns = {int(j): np.nonzero(tree.relu == j)[0] for j in np.unique(tree.relu)}
     for j, places in columns.items():
         _fits(tree.neuron[places], graph.sizes[relus[j]], f"columns of ReLU {j}", different=True)
+    leaves = int((tree.split == -1).sum())
+    # Before the signs are worked out, which take as much memory.
+    if tree.theta.shape != (leaves, len(tree.relu)):
+        raise Refused(f"a tree of {leaves} leaves has parameters of the shape {tree.theta.shape}")
     signs = leaf_signs(tree.split, len(tree.relu))
-    if tree.theta.shape != signs.shape:
-        raise Refused(f"a tree of {len(signs)} leaves has parameters of the shape {tree.theta.shape}")
     found = []
     for at in range(0, len(signs), BATCH):
         sign, theta = signs[at : at + BATCH].T, _finite(tree.theta[at : at + BATCH])
@@ -212,16 +227,18 @@ def leaf_signs(split: Array, columns: int) -> Array:
     Raises:
         Refused: the nodes do not make one whole tree.
     """
+    if split.ndim != 1 or split.dtype.kind not in "iu":
+        raise Refused("the nodes of a tree are damaged")
     found: list[Array] = []
     open_ = [np.zeros(columns, dtype=np.int8)]
-    for column in np.asarray(split).tolist():
+    for column in split.tolist():
         if not open_:
             raise Refused("a tree has nodes behind its end")
         signs = open_.pop()
         if column == -1:
             found.append(signs)
             continue
-        if not (isinstance(column, int) and 0 <= column < columns) or signs[column]:
+        if not 0 <= column < columns or signs[column]:
             raise Refused("a tree splits a column that there is not, or splits one twice")
         for sign in (-1, 1):
             child = signs.copy()
@@ -269,17 +286,20 @@ def load(path: str | Path) -> Certificate:
             raise Refused(f"{path} is damaged: it holds arrays that are not of numbers")
         if (header["kind"], header["version"]) != (KIND, VERSION):
             raise Refused(f"{path}: this program reads certificates of version {VERSION}")
+        if not all(type(header[key]) is int for key in ("index", "label")):
+            raise Refused(f"{path} is damaged: its image's number or its label is none")
         first, last = header["domain"]
         parts = {name: tuple(name.split(".")) for name in arrays}
-        count = 1 + max((int(p[0]) for p in parts.values() if p[0].isdigit()), default=-1)
+        # A pass without forms has no arrays, and does nothing.
+        passes = sorted({p[0] for p in parts.values() if p[0] not in ("image", "tree")}, key=int)
         return Certificate(
-            index=int(header["index"]),
-            label=int(header["label"]),
-            eps=Fraction(header["eps"]),
-            domain=(Fraction(first), Fraction(last)),
+            index=header["index"],
+            label=header["label"],
+            eps=_exact(header["eps"]),
+            domain=(_exact(first), _exact(last)),
             model=str(header["model"]),
             image=arrays["image"].astype(np.float64).reshape(-1),
-            passes=tuple(_pass(arrays, p) for p in range(count)),
+            passes=tuple(_pass(arrays, p) for p in passes),
             trees={
                 int(p[1]): _tree(arrays, p[1]) for p in parts.values() if p[0] == "tree" and p[2] == "split"
             },
@@ -292,7 +312,13 @@ def load(path: str | Path) -> Certificate:
         raise Refused(f"{path} is no certificate, or is damaged: {error}") from error
 
 
-def _pass(arrays: Mapping[str, Array], p: int) -> dict[int, Forms]:
+def _exact(text: str) -> Fraction:
+    if not EXACT.fullmatch(text):
+        raise ValueError(f"{text[:20]!r} is no exact number such as 2/255")
+    return Fraction(text)
+
+
+def _pass(arrays: Mapping[str, Array], p: str) -> dict[int, Forms]:
     names = [name.split(".") for name in arrays if name.startswith(f"{p}.")]
     found = {}
     for _, k, *_ in (n for n in names if n[2] == "neuron"):

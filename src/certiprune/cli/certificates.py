@@ -142,13 +142,14 @@ def check(
         wanted = Wanted(read_images(images), None if eps is None else exact_epsilon(eps))
     except (Refused, Unsupported) as error:
         raise InputError(str(error)) from error
-    held = set()
+    held: list[int] = []
     for file in files:
-        holds, line = verdict(file, graph, wanted)
+        certificate, line = verdict(file, graph, wanted)
         print(line, flush=True)  # noqa: T201
-        held |= {file.stem} if holds else set()
+        # What it is about counts, whatever the file is called.
+        held += [] if certificate is None else [certificate.index]
     print(f"{len(held)} of {len(files)} certificates hold")  # noqa: T201
-    missing = [] if csv_file is None else [k for k in _certified(csv_file, None) if str(k) not in held]
+    missing = [] if csv_file is None else [k for k in _certified(csv_file, None) if k not in held]
     if missing:
         print(f"{csv_file} calls certified, without a certificate: {', '.join(map(str, missing))}")  # noqa: T201
     if missing or len(held) < len(files):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,7 +28,7 @@ class Certified:
 
     Attributes:
         index: the image's number.
-        file: its certificate, which the checker accepts; None where there is none.
+        file: its certificate, which the checker accepted when it was written; None where there is none.
         reason: why there is none: ``misclassified``, ``falsified`` (a point was replayed), or what ran out.
         seconds: what it took, checking included; 0 where the file was there before.
     """
@@ -100,16 +101,18 @@ def certificates(
 
 
 def _there(file: Path, claim: Certificate) -> bool:
-    """Whether the file is a certificate that claims the same.
+    """Whether the file is a certificate that claims the same; one that is torn counts as none.
 
     Raises:
-        InputError: it is one that claims something else, which is not to be lost.
+        InputError: it is whole and something else, which is not to be lost.
     """
     if not file.is_file():
         return False
     try:
         found = checker.load(file)
-    except Refused:
+    except Refused as error:
+        if zipfile.is_zipfile(file):
+            raise InputError(f"{error}; choose another folder, or move it away") from error
         return False
     for what in ("label", "eps", "domain", "model"):
         if getattr(found, what) != getattr(claim, what):

@@ -22,7 +22,7 @@ from certiprune.bounds.preact import PreActivation
 from certiprune.bounds.reduced import reduce
 from certiprune.bounds.rows import Rows, neuron_rows
 from certiprune.bounds.window import plan
-from certiprune.checker import Certificate, Forms, Graph, Tree
+from certiprune.checker import Certificate, Forms, Graph, Refused, Tree
 from certiprune.checker.bounds import Interval, intervals
 from certiprune.checker.certificate import ball, form_ends, leaf_margins, plain_margin
 from certiprune.core.box import Box
@@ -90,6 +90,8 @@ class _Prover:
         how: Cascade,
     ):
         self.network, self.graph, self.claim, self.budget, self.how = network, graph, claim, budget, how
+        if not 0 <= claim.label < network.outputs or network.outputs < 2:
+            raise Refused(f"the label {claim.label} is none of {network.outputs} classes, or the only one")
         self.replay = replay or (lambda x: network(x.double()))
         self.until = time.perf_counter() + budget.seconds
         self.memory = allowance(budget.memory)
@@ -190,7 +192,7 @@ class _Prover:
     def _alpha(self) -> dict[int, Tensor]:
         """Optimised slopes for the open classes; the sizes of the coefficients behind each neuron, summed over them."""
         network, others = self.network, self._open()
-        if self.how.alpha_steps == 0:
+        if self.how.alpha_steps == 0 or not network.relus:
             return {}
         way = plan(network, network.output)
         pre = self._pre(self.values, len(network.relus))
@@ -308,6 +310,9 @@ class _Prover:
         """The leaves of one task as a tree that the checker accepts."""
         number = {v: k for k, v in enumerate(self.network.relus)}
         index = relaxation.index.neuron
+        if not index:
+            # Nothing to split: the verifier's rounding allowance was enough, and the checker's is not.
+            raise NoCertificate(Reason.NUMERIC)
         relu = np.concatenate([np.full(t.shape[1], number[v], dtype=np.int32) for v, t in index.items()])
         neuron = torch.cat([t[task] for t in index.values()], 0).numpy().astype(np.int32)
         split, order = tree_of(sign.numpy())

@@ -129,8 +129,8 @@ def test_it_reads_what_onnxruntime_computes(
         assert np.allclose(outputs(graph, x), y.ravel(), rtol=1e-4, atol=1e-5)
 
 
-def test_the_batch_may_have_a_name_or_any_size(tmp_path: Path) -> None:
-    for batch in ("batch", 1, 7):
+def test_the_batch_may_have_a_name_or_be_1(tmp_path: Path) -> None:
+    for batch in ("batch", None, 1):
         graph = read_model(write(tmp_path, [node("Relu", "x")], {}, (batch, 3)))
         assert graph.sizes == (3, 3)
         assert graph.relus == [1] and graph.source(0) == 0
