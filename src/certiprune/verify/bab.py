@@ -276,9 +276,10 @@ class Search(AbstractSearch):
             self.closed[question] = self.closed[question].clamp(max=POSITIVE)
             if self.journal is not None:
                 theta = sub.theta.clone()
-                for v, columns in relaxation.index.columns.items():
-                    neuron = relaxation.index.neuron[v][task]
-                    theta[0, columns] = answer.multipliers[v].flatten()[neuron].to(theta.dtype)
+                for v, found in answer.multipliers.items():
+                    if v in relaxation.index.columns:
+                        columns, neuron = relaxation.index.columns[v], relaxation.index.neuron[v][task]
+                        theta[0, columns] = found.flatten()[neuron].to(theta.dtype)
                 self.journal(sub.task, sub.sign, theta)
             return
         self._try(answer.point, question)
