@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, overload
 import torch
 from torch import Tensor, nn
 
-from certiprune.core.arrays import Array, tensor
+from certiprune.core.arrays import Array, radii, shape_of, tensor
 from certiprune.core.device import find_device
-from certiprune.core.epsilon import parse_epsilon
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.core.memory import parse_memory
@@ -66,11 +65,17 @@ def lower(
         probe: inputs [n, *shape] on which the two are compared; random ones by default.
 
     Raises:
-        ModelError: an operator is not supported, or weights are not finite.
+        InputError: ``shape`` or ``mask`` is none.
+        ModelError: an operator is not supported, weights are not finite, or hooks or steps in place make it another
+            function than its layers say.
         LoweringError: the two compute different things.
     """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{type(module).__name__} is no torch.nn.Module")
+    if not (mask is None or isinstance(mask, Mask)):
+        raise InputError(f"the mask must be a certiprune.Mask, not {type(mask).__name__}")
     settle(module)
-    return _lower(module, shape=tuple(shape), mask=mask, probe=probe)
+    return _lower(module, shape=shape_of(shape), mask=mask, probe=probe)
 
 
 @overload
@@ -286,7 +291,7 @@ def questions(
     x = tensor(images, torch.float32, "images")
     y = tensor(labels, torch.int64, "labels")
     numbers = range(len(x) if x.dim() else 0) if indices is None else indices
-    radius = _radius(eps, numbers)
+    radius = radii(eps, numbers)
     network, original = _network(model, x, where)
     _fit(network, x, y, domain, numbers)
     small, _ = _compact(network)
@@ -328,24 +333,6 @@ def run(
         chosen, Path(out), progress=watch or unwatched, fresh=fresh, data_folder=data_folder, threads=threads
     )
     return report.write(Path(out))
-
-
-def _radius(eps: float | str | Images, numbers: Sequence[int]) -> float | Tensor:
-    if isinstance(eps, str | float | int):
-        return parse_epsilon(eps)
-    radius = tensor(eps, torch.float64, "epsilons").flatten()
-    if len(radius) not in (1, len(numbers)):
-        raise InputError(
-            f"there are {len(radius)} epsilons for {len(numbers)} images; give one, or one per image"
-        )
-    wrong = ~((radius >= 0) & (radius <= 1))
-    if bool(wrong.any()):
-        place = int(wrong.nonzero()[0])
-        number = numbers[place] if len(numbers) == len(radius) else place
-        raise InputError(
-            f"epsilon {float(radius[place])} (number {number}) must lie in [0, 1]: it is in input units"
-        )
-    return float(radius[0]) if len(radius) == 1 else radius
 
 
 def _network(model: AnyModel, images: Tensor, device: torch.device) -> tuple[Network, Original | None]:
