@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from certiprune.api import certify as certify
     from certiprune.api import compact as compact
     from certiprune.api import lower as lower
     from certiprune.api import outcomes as outcomes
@@ -38,6 +39,7 @@ __all__ = [
     "Outcome",
     "Verdict",
     "__version__",
+    "certify",
     "compact",
     "lower",
     "mask_of",
@@ -55,6 +57,7 @@ _HOMES = {
     "Network": "net",
     "Outcome": "verify.outcome",
     "Verdict": "verify.outcome",
+    "certify": "api",
     "compact": "api",
     "lower": "api",
     "mask_of": "prune.hold",

@@ -18,7 +18,8 @@ class QuickGradients(TorchFunctionMode):
 
     An attack needs it in every step, and it can take as long as all other layers together. Values are the library's;
     gradients are equal up to the order of additions, cannot be differentiated again, and do not reach the
-    parameters of these convolutions.
+    parameters of these convolutions. Weights that are computed, maybe from the image, are left to the library, and so
+    is mixed precision.
     """
 
     def __torch_function__(
@@ -49,14 +50,18 @@ def _call(
         return None
     if isinstance(padding, str) or _pair(dilation) != (1, 1):
         return None
+    if torch.is_autocast_enabled(input.device.type):
+        return None
+    if not (weight.is_leaf and (bias is None or bias.is_leaf)):
+        return None
     # Detached: a function written in Python is asked for all gradients, also those that nobody wants.
     return input, weight.detach(), None if bias is None else bias.detach(), _pair(stride), _pair(padding)
 
 
 def _pair(number: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(number, int):
-        return number, number
-    return (number[0], number[-1])
+    if isinstance(number, Sequence):
+        return int(number[0]), int(number[-1])
+    return int(number), int(number)
 
 
 class _Convolution(torch.autograd.Function):
@@ -69,12 +74,13 @@ class _Convolution(torch.autograd.Function):
         stride: tuple[int, int],
         padding: tuple[int, int],
     ) -> Tensor:
-        ctx.save_for_backward(weight)
+        # What torch's own saves, which a model with checkpoints runs in the second pass: it compares the two.
+        ctx.save_for_backward(x, weight)
         ctx.geometry = (x.shape[2], x.shape[3]), stride, padding
         return torch.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (weight,) = ctx.saved_tensors
+        _, weight = ctx.saved_tensors
         return transposed(grad, weight, *ctx.geometry), None, None, None, None

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from certiprune.cli import datasets, experiments, presets, recommend, report, steps, sweep, verify, vnnlib
+from certiprune.cli import (
+    certificates,
+    datasets,
+    experiments,
+    presets,
+    recommend,
+    report,
+    steps,
+    sweep,
+    verify,
+    vnnlib,
+)
 
 app = typer.Typer(
     name="certiprune",
@@ -20,6 +31,8 @@ app.command("train")(experiments.train)
 app.command("sweep")(sweep.sweep)
 app.command("prune")(steps.prune)
 app.command("verify")(verify.verify)
+app.command("certify")(certificates.certify)
+app.command("check")(certificates.check)
 app.command("vnnlib")(vnnlib.vnnlib)
 app.command("export")(steps.export)
 app.command("report")(report.report)

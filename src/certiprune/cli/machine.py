@@ -36,14 +36,14 @@ def shares(jobs: int, threads: int | None, memory: str | None) -> Share:
         raise InputError(f"--jobs {jobs} must be at least 1")
     if threads is not None and threads < 1:
         raise InputError(f"--threads {threads} must be at least 1")
-    allowed = None if memory is None else parse_memory(memory)
+    allowed = None if memory is None else parse_memory(memory, elsewhere=jobs > 1)
     if jobs == 1:
         return Share(threads, allowed)
     together = cores() if threads is None else threads
     if jobs > together:
         has = f"this machine has {together}" if threads is None else f"--threads gives {together}"
         raise InputError(f"--jobs {jobs} needs at least {jobs} CPU threads; {has}")
-    return Share(together // jobs, allowance(allowed) // jobs)
+    return Share(together // jobs, allowance(allowed, elsewhere=True) // jobs)
 
 
 def cores() -> int:

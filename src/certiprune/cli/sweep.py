@@ -127,7 +127,7 @@ def _executor(
 
     jobs = jobs or 1
     # Each job would take the same free memory for its own.
-    memory = None if jobs == 1 else allowance(None) // jobs
+    memory = None if jobs == 1 else allowance(None, elsewhere=True) // jobs
     return Processes(jobs, Means(threads or max(1, cores() // jobs), data, memory))
 
 

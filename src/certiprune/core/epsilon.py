@@ -28,3 +28,13 @@ def parse_epsilon(value: str | float | int) -> float:
             f"epsilon {value!r} must lie in [0, 1]: it is in input units, so write 2/255 and not 2"
         )
     return eps
+
+
+def exact_epsilon(value: str | float | int) -> Fraction:
+    """The radius that ``value`` writes down, exactly: 2/255 for ``"2/255"``, 1/10 for ``"0.1"`` and for 0.1.
+
+    Raises:
+        InputError: as ``parse_epsilon`` does.
+    """
+    parse_epsilon(value)
+    return Fraction(value.replace(" ", "") if isinstance(value, str) else repr(float(value)))

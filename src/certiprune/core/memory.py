@@ -16,10 +16,11 @@ _LEAST = 1 << 20
 _SHARE = 0.6
 
 
-def parse_memory(text: str | int) -> int:
+def parse_memory(text: str | int, *, elsewhere: bool = False) -> int:
     """Bytes of memory, written as ``4G``, ``800M`` (powers of 1024) or as a share of what is free now, ``60%``.
 
-    A number of bytes is taken as it is; in a text a number needs a unit, since 4 could mean anything.
+    A number of bytes is taken as it is; in a text a number needs a unit, since 4 could mean anything. A share is of
+    what is free to this process, or with ``elsewhere`` to others.
 
     Raises:
         InputError: the text is no amount of memory, the share is above 100 %, or it is less than 1 MiB.
@@ -33,23 +34,24 @@ def parse_memory(text: str | int) -> int:
         number, unit = float(match[1]), match[2].upper()
         if unit == "%" and number > 100:
             raise InputError(f"{text!r} is more memory than all that is free; write it like 4G, 800M or 60%")
-        amount = int(number / 100 * free()) if unit == "%" else int(number * _UNIT[unit])
+        all_free = free(elsewhere=elsewhere)
+        amount = int(number / 100 * all_free) if unit == "%" else int(number * _UNIT[unit])
     if amount < _LEAST:
         raise InputError(f"{text!r} is too little memory to work with; at least 1M is needed")
     return amount
 
 
-def allowance(limit: int | None) -> int:
-    """Bytes that a search may hold: ``limit``, or 60 % of what is free on this machine."""
-    return int(_SHARE * free()) if limit is None else limit
+def allowance(limit: int | None, *, elsewhere: bool = False) -> int:
+    """Bytes that a search may hold, with ``elsewhere`` in other processes: ``limit``, or 60 % of what is free here."""
+    return int(_SHARE * free(elsewhere=elsewhere)) if limit is None else limit
 
 
-def free() -> int:
+def free(*, elsewhere: bool = False) -> int:
     """Bytes of memory that are free now (4 GiB where the system does not say), within the control group's limit.
 
-    What this process has kept (``keep_freed``) is free to it.
+    What this process has kept (``keep_freed``) is free to it, but not to others: they are asked with ``elsewhere``.
     """
-    return min(_free_here(), _free_in_group()) + _kept()
+    return min(_free_here(), _free_in_group()) + (0 if elsewhere else _kept())
 
 
 def keep_freed() -> None:

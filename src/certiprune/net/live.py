@@ -52,11 +52,12 @@ class Live:
         also through the statistics.
 
         Raises:
-            ModelError: the module cannot be traced, or has an unsupported layer, named.
+            ModelError: the module cannot be traced, has an unsupported layer, named, or, outside of training mode,
+                weights that are not finite.
         """
         run = _Run(self._trace.module, graph=self._trace.graph)
         outputs = run.run(images)
-        return read(self._trace, self.shape, images.dtype, run.seen), outputs
+        return self._read(images.dtype, run.seen), outputs
 
     def fixed(self, images: Tensor) -> Network:
         """The same network with the statistics as constants: no gradients through them, and no pass to have those.
@@ -68,7 +69,11 @@ class Live:
         if any(isinstance(layer, _BatchNorm) and layer.training for layer in self.module.modules()):
             with torch.no_grad():
                 run.run(images)
-        return read(self._trace, self.shape, images.dtype, run.seen)
+        return self._read(images.dtype, run.seen)
+
+    def _read(self, dtype: torch.dtype, seen: dict[nn.Module, Statistics]) -> Network:
+        # In training the loss is looked at instead: here the checks would take as long as a small network's bounds.
+        return read(self._trace, self.shape, dtype, seen, checked=not self.module.training)
 
 
 def _norms(steps: Trace) -> dict[str, tuple[_BatchNorm | None, ...]]:

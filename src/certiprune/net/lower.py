@@ -80,7 +80,12 @@ Statistics = tuple[Tensor, Tensor]
 
 
 def read(
-    trace: Trace, shape: Shape, dtype: torch.dtype, statistics: Mapping[nn.Module, Statistics] | None = None
+    trace: Trace,
+    shape: Shape,
+    dtype: torch.dtype,
+    statistics: Mapping[nn.Module, Statistics] | None = None,
+    *,
+    checked: bool = True,
 ) -> Network:
     """The network of a traced module with the weights that it has now.
 
@@ -89,11 +94,12 @@ def read(
         dtype: float64 takes copies on the CPU; in float32 tensors keep their gradients.
         statistics: where given, tensors keep their gradients whatever ``dtype`` (the module's own) is, and BatchNorm
             layers normalise by these; by their running statistics where it says nothing of them.
+        checked: whether weights are looked through for numbers that are not finite.
 
     Raises:
-        ModelError: an unsupported layer, named, or, without ``statistics``, weights that are not finite.
+        ModelError: an unsupported layer, named, or weights that are not finite (where that is ``checked``).
     """
-    return _Reader(trace, shape, dtype, statistics).read()
+    return _Reader(trace, shape, dtype, statistics, checked).read()
 
 
 def random_probe(shape: Shape) -> Tensor:
@@ -151,14 +157,14 @@ class _Reader:
         shape: Shape,
         dtype: torch.dtype,
         statistics: Mapping[nn.Module, Statistics] | None,
+        checked: bool,
     ):
         self.module, self.graph, self.dtype = trace.module, trace.graph, dtype
         self.statistics = statistics or {}
         self.copies = statistics is None and dtype == torch.float64
         held = chain(self.module.parameters(), self.module.buffers())
         device = next((t.device for t in held if not self.copies), None)
-        # In training the loss is looked at instead: here the checks would take as long as a small network's bounds.
-        self.b = Builder(tuple(shape), dtype, device, checked=statistics is None)
+        self.b = Builder(tuple(shape), dtype, device, checked=checked)
         self.values: dict[fx.Node, Any] = {}
 
     def read(self) -> Network:

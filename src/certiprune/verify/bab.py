@@ -64,6 +64,9 @@ class Settings:
     refresh_rates: Rates = field(default_factory=lambda: Rates(beta=0.3))
 
 
+Journal = Callable[[Tensor, Tensor, Tensor], None]
+
+
 class Search(AbstractSearch):
     """One run over a group of tasks.
 
@@ -77,6 +80,7 @@ class Search(AbstractSearch):
         memory: bytes that open subproblems may take.
         replay: from points [m, *shape] and questions [m] to the property's worst values on the original model.
         settings: how to search.
+        journal: called with the tasks [m], signs and parameters [m, k] of subproblems as they are closed.
     """
 
     def __init__(
@@ -90,8 +94,10 @@ class Search(AbstractSearch):
         memory: int,
         replay: Callable[[Tensor, Tensor], Tensor],
         settings: Settings,
+        journal: Journal | None = None,
     ):
         super().__init__(margin, budget, spent, memory, replay)
+        self.journal = journal
         self.relaxation, self.question, self.clause = relaxation, question, clause
         self.settings = settings
         self.frontier = Frontier(len(relaxation), Nodes.none(relaxation.width, relaxation.rows))
@@ -219,6 +225,8 @@ class Search(AbstractSearch):
         """Which subproblems the trusted function proves."""
         value = self.relaxation.prove(sub)
         proved = value > 0
+        if self.journal is not None:
+            self.journal(sub.task[proved], sub.sign[proved], sub.theta[proved])
         # Bounds of a scene made by tightening hold only where the property fails.
         shown = torch.where(scene < len(self.relaxation), value, value.clamp(max=POSITIVE))
         self.closed.scatter_reduce_(0, self.question[sub.task[proved]], shown[proved], "amin")
@@ -266,6 +274,12 @@ class Search(AbstractSearch):
         self.used_leaf[question] = True
         if answer.proved:
             self.closed[question] = self.closed[question].clamp(max=POSITIVE)
+            if self.journal is not None:
+                theta = sub.theta.clone()
+                for v, columns in relaxation.index.columns.items():
+                    neuron = relaxation.index.neuron[v][task]
+                    theta[0, columns] = answer.multipliers[v].flatten()[neuron].to(theta.dtype)
+                self.journal(sub.task, sub.sign, theta)
             return
         self._try(answer.point, question)
         if question not in self.points:

@@ -10,7 +10,8 @@ replayed by the caller.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,15 +24,22 @@ from certiprune.net.network import Network
 from certiprune.net.ops import Affine, Relu
 
 _UNDERFLOW = 1e-300
+# A row of less weight than this does not make a proof.
+_LIGHT = 1e-6
 
 
 @dataclass(frozen=True)
 class LeafAnswer:
-    """``proved``: no point of the region violates the clause. ``point``: the program's minimiser [*shape]."""
+    """``proved``: no point of the region violates the clause. ``point``: the program's minimiser [*shape].
+
+    ``multipliers``: where a clause of one row is proved, those beta_j >= 0 of the splits, ReLU value -> [*shape], with
+    which  row - sum beta_j s_j z_j  is above 0 on the whole box.
+    """
 
     proved: bool
     point: Tensor
     value: float
+    multipliers: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 def decide_leaf(network: Network, box: Box, on: dict[int, Tensor], split: dict[int, Tensor], rows: Tensor,
@@ -78,7 +86,34 @@ def decide_leaf(network: Network, box: Box, on: dict[int, Tensor], split: dict[i
         lowest = np.where(form > 0, form * low, form * high).sum() + shift
         proved = bool(lowest - _slack(network, box, on, split, rows, offset, weight) > 0)
     point = torch.from_numpy(np.clip(result.x[:-1], low, high)).reshape(box.lower.shape[1:])
-    return LeafAnswer(proved, point, float(result.fun))
+    if not proved:
+        return LeafAnswer(False, point, float(result.fun))
+    each = _beside_row(weight, a, b, low, high) if len(rows) == 1 else weight[:0]
+    return LeafAnswer(True, point, float(result.fun), _by_neuron(torch.from_numpy(each) * size, split))
+
+
+def _beside_row(
+    weight: np.ndarray, a: np.ndarray, b: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """The splits' multipliers beside the one row, which is the first of the affine functions ``a x + b``."""
+    if weight[0] > _LIGHT:
+        return weight[1:] / weight[0]
+    # No point of the box is in the region: enough of this contradiction outweighs the row.
+    forms = (weight[1:] @ a[1:], weight[1:] @ b[1:]), (a[0], b[0])
+    contradiction, row = (np.where(c > 0, c * low, c * high).sum() + d for c, d in forms)
+    return weight[1:] * (2 * (1 + max(0.0, -row)) / contradiction)
+
+
+def _by_neuron(each: Tensor, split: dict[int, Tensor]) -> dict[int, Tensor]:
+    """Numbers of the splits, in their order, laid out over the neurons; none where there are no numbers."""
+    found, at = {}, 0
+    for v, sign in split.items() if len(each) else ():
+        index = sign.flatten().nonzero()[:, 0]
+        whole = torch.zeros(sign.numel(), dtype=torch.float64)
+        whole[index] = each[at : at + len(index)]
+        found[v] = whole.reshape(sign.shape)
+        at += len(index)
+    return found
 
 
 def _affine_rows(network: Network, on: dict[int, Tensor], split: dict[int, Tensor], rows: Tensor,

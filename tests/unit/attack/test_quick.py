@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
+from torch.utils.checkpoint import checkpoint
 
+from certiprune.attack.pgd import value_and_gradient
 from certiprune.attack.quick import QuickGradients
 from helpers.networks import Source
 
@@ -50,3 +53,66 @@ def test_a_second_derivative_is_refused() -> None:
     (gradient,) = torch.autograd.grad(y, x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+class Checkpointed(nn.Module):
+    """A convolution whose values are computed again on the way back."""
+
+    def __init__(self, frozen: bool) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(2, 3, 3).requires_grad_(not frozen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(checkpoint(self.layer, x, use_reentrant=False))
+
+
+class Mixed(nn.Module):
+    """A convolution in bfloat16 on images in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(2, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            y: Tensor = self.layer(x)
+        return y.float()
+
+
+class Dynamic(nn.Module):
+    """A convolution whose weights and biases the image decides on."""
+
+    def __init__(self, bias_only: bool) -> None:
+        super().__init__()
+        self.bias_only = bias_only
+
+    def forward(self, x: Tensor) -> Tensor:
+        level = x.mean((0, 2, 3))
+        weight = torch.ones(2, 2, 3, 3) * (1.0 if self.bias_only else level[:, None, None, None])
+        return conv2d(x, weight, level)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Checkpointed(False), Checkpointed(True), Mixed(), Dynamic(False), Dynamic(True)],
+    ids=["checkpointed", "checkpointed, frozen", "mixed", "dynamic", "dynamic bias"],
+)
+def test_models_that_do_more_with_a_convolution(model: nn.Module) -> None:
+    def objective(points: Tensor) -> Tensor:
+        return model(points).square().flatten(1).sum(1)
+
+    x = Source.of(2).uniform(2, 2, 5, 6).float()
+    values, mine = value_and_gradient(objective, x)
+    plain = objective(x.requires_grad_())
+    (other,) = torch.autograd.grad(plain.sum(), x)
+    assert torch.equal(values, plain.detach())
+    torch.testing.assert_close(mine, other)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    x, weight = torch.rand(1, 1, 6, 6, requires_grad=True), torch.rand(2, 1, 3, 3)
+    with QuickGradients():
+        y = conv2d(x, weight, None, np.int64(2), np.int64(1))  # type: ignore[call-overload]
+        (mine,) = torch.autograd.grad(y.square().sum(), x)
+    (other,) = torch.autograd.grad(conv2d(x, weight, None, 2, 1).square().sum(), x)
+    torch.testing.assert_close(mine, other)

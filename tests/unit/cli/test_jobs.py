@@ -90,7 +90,7 @@ def test_the_command_takes_jobs(
 
 def test_threads_and_memory_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 8)
-    monkeypatch.setattr(memory, "free", lambda: 1000 << 20)
+    monkeypatch.setattr(memory, "free", lambda **_: 1000 << 20)
     assert shares(1, None, None) == Share(None, None)
     assert shares(1, 5, "2G") == Share(5, 2 << 30)
     assert shares(3, None, "3G") == Share(2, 1 << 30)
@@ -98,6 +98,15 @@ def test_threads_and_memory_are_divided(monkeypatch: pytest.MonkeyPatch) -> None
     for count, threads, message in ((9, None, "this machine has 8"), (3, 2, "--threads gives 2")):
         with pytest.raises(InputError, match=message):
             shares(count, threads, None)
+
+
+def test_workers_do_not_get_what_the_parent_has_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_free_here", lambda: 1000 << 20)
+    monkeypatch.setattr(memory, "_free_in_group", lambda: 1 << 62)
+    monkeypatch.setattr(memory, "_kept", lambda: 1000 << 20)
+    assert shares(2, 2, None) == Share(1, 300 << 20)
+    assert shares(2, 2, "50%") == Share(1, 250 << 20)
+    assert shares(1, 2, "50%") == Share(2, 1000 << 20)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +121,7 @@ def test_threads_and_memory_are_divided(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_amounts_of_memory(monkeypatch: pytest.MonkeyPatch, text: str | int, amount: int) -> None:
-    monkeypatch.setattr(memory, "free", lambda: 2 << 30)
+    monkeypatch.setattr(memory, "free", lambda **_: 2 << 30)
     assert parse_memory(text) == amount
 
 

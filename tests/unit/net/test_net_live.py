@@ -244,3 +244,16 @@ def test_steps_that_nothing_reads_are_not_counted() -> None:
 
     module = Idle()
     assert live(module, batch().images).norms["relu"] == (module.norm1, None)
+
+
+@pytest.mark.parametrize("number", [torch.nan, -torch.inf])
+def test_weights_that_are_no_numbers_are_named_outside_of_training(number: float) -> None:
+    """Behind a ReLU what is minus infinite looks like a dead neuron, and bounds would say so."""
+    module = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2))
+    with torch.no_grad():
+        module.get_parameter("0.bias")[0] = number
+    images = torch.rand(4, 2, 5, 5)
+    of = live(module.eval(), images)
+    for ask in (of, of.fixed):
+        with pytest.raises(ModelError, match=r"^0: the bias holds NaN or infinite numbers"):
+            ask(images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -238,3 +239,10 @@ def test_what_it_cannot_do_is_said() -> None:
             InputError, match="option iterations of the pruning method synflow must be a whole"
         ):
             scores.build("synflow", iterations=value)
+
+
+def test_every_iteration_is_told() -> None:
+    model, told = dense(1), list[tuple[int, int]]()
+    data = dataclasses.replace(calibration(4), progress=lambda done, total: told.append((done, total)))
+    scored("synflow", model, weights(model), data, keep=20, iterations=3)
+    assert told == [(1, 3), (2, 3), (3, 3)]

@@ -74,7 +74,7 @@ class SynFlow(AbstractScorer):
     ) -> Scores:
         masked_parameters(model, mask)  # says what does not fit
         flow = _Flow(model, list(mask), _shape(model, data))
-        return self._down(mask, keep, flow)
+        return self._down(mask, keep, flow, data)
 
     def score_units(
         self,
@@ -93,9 +93,11 @@ class SynFlow(AbstractScorer):
             left = groups.weights(model, units)
             return groups.sums(flow(left), left)
 
-        return self._down(mask, keep, sums)
+        return self._down(mask, keep, sums, data)
 
-    def _down(self, mask: Mask, keep: int, score: Callable[[Mask], Scores]) -> Scores:
+    def _down(
+        self, mask: Mask, keep: int, score: Callable[[Mask], Scores], data: Calibration | None
+    ) -> Scores:
         """Scores that rank as the iterations from ``mask`` down to ``keep`` do."""
         left, total = mask, max(mask.kept, 1)
         ranks = {name: torch.zeros(kept.shape, dtype=torch.float64) for name, kept in mask.items()}
@@ -112,6 +114,8 @@ class SynFlow(AbstractScorer):
                 kept = after[name].cpu()
                 rank[kept] = values[name][kept]
             left = after
+            if data is not None:
+                data.progress(number + 1, self.iterations)
         return Scores({name: rank.to(mask[name].device) for name, rank in ranks.items()})
 
 

@@ -1,0 +1,138 @@
+"""The command line of the program: a line for each certificate, status 1 where one does not hold."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from .certificate import Certificate, Refused, check, load
+from .graph import Graph, Unsupported, read_model
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the certificates named by ``arguments``; returns 0, 1 where one does not hold, or 2 for wrong use."""
+    parser = argparse.ArgumentParser(prog="checker", description="Check certificates of robustness.")
+    parser.add_argument("certificates", nargs="+", type=Path, help=".npz files, or folders of them")
+    parser.add_argument("--model", required=True, type=Path, help="the ONNX file")
+    parser.add_argument("--images", type=Path, help="an .npz file of x and y that certificates must be about")
+    parser.add_argument("--eps", type=Fraction, help="the radius, such as 2/255, that they must be about")
+    parser.add_argument(
+        "--domain",
+        type=Fraction,
+        nargs=2,
+        default=[Fraction(0), Fraction(1)],
+        metavar=("LOW", "HIGH"),
+        help="the smallest and the largest input; 0 and 1 when left out",
+    )
+    given = parser.parse_args(arguments)
+    try:
+        graph = read_model(given.model)
+        files = [file for path in given.certificates for file in found(path)]
+        wanted = Wanted(read_images(given.images), given.eps, (given.domain[0], given.domain[1]))
+    except (Unsupported, Refused) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    failed = 0
+    for file in files:
+        holds, line = verdict(file, graph, wanted)
+        failed += not holds
+        print(line, flush=True)  # noqa: T201
+    print(f"{len(files) - failed} of {len(files)} certificates hold")  # noqa: T201
+    return 1 if failed else 0
+
+
+def found(path: Path) -> list[Path]:
+    """The certificates at a path: itself, or those in the folder, by their images' numbers.
+
+    Raises:
+        Refused: there are none.
+    """
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.npz"), key=lambda file: (len(file.stem), file.stem))
+    if not files:
+        raise Refused(f"there are no certificates in {path}")
+    return files
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What certificates must be about, besides the model.
+
+    Attributes:
+        images: inputs [n, inputs] and labels [n], among which a certificate's image must have its place; None for any.
+        eps: the radius at least; None for any.
+        domain: the smallest and the largest input.
+    """
+
+    images: tuple[np.ndarray, np.ndarray] | None = None
+    eps: Fraction | None = None
+    domain: tuple[Fraction, Fraction] = (Fraction(0), Fraction(1))
+
+    def check(self, certificate: Certificate) -> None:
+        """See that a certificate is about this.
+
+        Raises:
+            Refused: it is about something else.
+        """
+        c = certificate
+        if c.domain != self.domain:
+            raise Refused(f"it is about inputs in [{number(c.domain[0])}, {number(c.domain[1])}] only")
+        if self.eps is not None and c.eps < self.eps:
+            raise Refused(f"it is about the radius {number(c.eps)} only")
+        if self.images is not None:
+            (x, y), k = self.images, c.index
+            if not 0 <= k < len(x) or not np.array_equal(x[k], c.image) or int(y[k]) != c.label:
+                raise Refused(f"image {k} of the file, or its label, is not the one that it is about")
+
+
+def read_images(path: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Inputs [n, inputs] and labels [n]; None where there is no path.
+
+    Raises:
+        Refused: the file does not hold them.
+    """
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            x, y = file["x"], file["y"]
+        return x.reshape(len(x), -1), y.astype(np.int64, casting="safe")
+    except (OSError, EOFError, LookupError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise Refused(f"{path} holds no images x and labels y: {error}") from error
+
+
+def verdict(file: Path, graph: Graph, wanted: Wanted) -> tuple[bool, str]:
+    """Whether a certificate holds for the network and is about what is ``wanted``, and a line that says so."""
+    try:
+        certificate = load(file)
+        wanted.check(certificate)
+        report = check(certificate, graph)
+    except Refused as error:
+        return False, f"{file.name}: DOES NOT HOLD: {error}"
+    c = certificate
+    other = (
+        "" if c.model == graph.digest else "; it was made for another file, and holds for this one as well"
+    )
+    return True, (
+        f"{file.name}: holds: image {c.index} has label {c.label} within {number(c.eps)} "
+        f"({report.forms} forms, {report.leaves} leaves, margin {report.margin:.2g}, {report.seconds:.1f} s){other}"
+    )
+
+
+def number(x: Fraction) -> str:
+    """An exact number as people write it: a decimal number where it is a short one, else a fraction."""
+    digits = next((k for k in range(21) if 10**k % x.denominator == 0), None)
+    return str(x) if digits is None else f"{float(x):.{digits}f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
