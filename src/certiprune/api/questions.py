@@ -6,27 +6,27 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from certiprune.core.arrays import Array, radii, shape_of, tensor
 from certiprune.core.device import find_device
-from certiprune.core.epsilon import parse_epsilon
 from certiprune.core.errors import InputError
 from certiprune.core.mask import Mask
 from certiprune.core.memory import parse_memory
 from certiprune.net import Network
 from certiprune.net import compact as _compact
 from certiprune.net import lower as _lower
+from certiprune.net.replay import replayed
 from certiprune.prune.hold import settle
 
 if TYPE_CHECKING:
     from certiprune.verify.outcome import Outcome
     from certiprune.verify.problem import Budget
 
-Images = Tensor | np.ndarray | Sequence[Any]
+Images = Array
 Original = Callable[[Tensor], Tensor]
 AnyModel = nn.Module | Network | str | Path
 
@@ -44,11 +44,17 @@ def lower(
         probe: inputs [n, *shape] on which the two are compared; random ones by default.
 
     Raises:
-        ModelError: an operator is not supported, or weights are not finite.
+        InputError: ``shape`` or ``mask`` is none.
+        ModelError: an operator is not supported, weights are not finite, or hooks or steps in place make it another
+            function than its layers say.
         LoweringError: the two compute different things.
     """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{type(module).__name__} is no torch.nn.Module")
+    if not (mask is None or isinstance(mask, Mask)):
+        raise InputError(f"the mask must be a certiprune.Mask, not {type(mask).__name__}")
     settle(module)
-    return _lower(module, shape=tuple(shape), mask=mask, probe=probe)
+    return _lower(module, shape=shape_of(shape), mask=mask, probe=probe)
 
 
 def read(path: str | Path) -> tuple[Network, Original]:
@@ -137,18 +143,16 @@ def questions(
 
     if not (isinstance(timeout, int | float) and timeout > 0):
         raise InputError(f"the timeout {timeout!r} must be a number of seconds above 0")
-    if nodes is not None and nodes < 1:
-        raise InputError(f"the node limit {nodes} must be at least 1")
+    if nodes is not None and not (isinstance(nodes, int) and nodes >= 1):
+        raise InputError(f"the node limit {nodes!r} must be a whole number, at least 1")
     budget = Budget(float(timeout), nodes, None if memory is None else parse_memory(memory))
     where = find_device(device)
-    x = _tensor(images, torch.float32, "images")
-    y = _tensor(labels, torch.int64, "labels")
+    x = tensor(images, torch.float32, "images")
+    y = tensor(labels, torch.int64, "labels")
     numbers = range(len(x) if x.dim() else 0) if indices is None else indices
-    radius = _radius(eps, numbers)
-    network, original = _network(model, x)
+    radius = radii(eps, numbers)
+    network, original = _network(model, x, where)
     _fit(network, x, y, domain, numbers)
-    if isinstance(original, nn.Module):
-        original = original.to(where)
     small, _ = _compact(network)
     return Questions(
         small.to(small.dtype, where),
@@ -162,42 +166,19 @@ def questions(
     )
 
 
-def _tensor(values: Images, dtype: torch.dtype, what: str) -> Tensor:
-    try:
-        tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the {what} are no array of numbers") from error
-    if dtype == torch.int64 and tensor.is_floating_point() and bool((tensor != tensor.round()).any()):
-        raise InputError(f"the {what} must be whole numbers")
-    return tensor.to(dtype)
-
-
-def _radius(eps: float | str | Images, numbers: Sequence[int]) -> float | Tensor:
-    if isinstance(eps, str | float | int):
-        return parse_epsilon(eps)
-    radius = _tensor(eps, torch.float64, "epsilons").flatten()
-    if len(radius) not in (1, len(numbers)):
-        raise InputError(
-            f"there are {len(radius)} epsilons for {len(numbers)} images; give one, or one per image"
-        )
-    wrong = ~((radius >= 0) & (radius <= 1))
-    if bool(wrong.any()):
-        place = int(wrong.nonzero()[0])
-        number = numbers[place] if len(numbers) == len(radius) else place
-        raise InputError(
-            f"epsilon {float(radius[place])} (number {number}) must lie in [0, 1]: it is in input units"
-        )
-    return float(radius[0]) if len(radius) == 1 else radius
-
-
-def _network(model: AnyModel, images: Tensor) -> tuple[Network, Original | None]:
+def _network(model: AnyModel, images: Tensor, device: torch.device) -> tuple[Network, Original | None]:
     if isinstance(model, Network):
         return model, None
     if isinstance(model, nn.Module):
         if images.dim() < 2:
             raise InputError(f"images must be [n, ...], not {tuple(images.shape)}")
-        return lower(model, shape=images.shape[1:]), model.eval()
-    return read(model)
+        return lower(model, shape=images.shape[1:]), replayed(model, device)
+    if not isinstance(model, str | Path):
+        raise InputError(
+            f"{type(model).__name__} is no model; give a torch.nn.Module, a Network or a file's path"
+        )
+    network, original = read(model)
+    return network, replayed(original, device) if isinstance(original, nn.Module) else original
 
 
 def _fit(
@@ -211,9 +192,17 @@ def _fit(
         raise InputError(
             f"there are {len(images)} images and labels of shape {list(labels.shape)}; give one per image"
         )
-    low, high = domain
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    try:
+        low, high = domain
+        ordered = math.isfinite(low) and math.isfinite(high) and low < high
+    except (TypeError, ValueError):
+        ordered = False
+    if not ordered:
         raise InputError(f"the domain {domain} must be two numbers, the smaller first")
+    if network.outputs < 2:
+        raise InputError(
+            "the model has one output, so no label can lose against another; it must have one per class"
+        )
     # Written so that a pixel that is not a number fails as well.
     wrong = ~((images >= low) & (images <= high)).flatten(1).all(1)
     if bool(wrong.any()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     standard error says what), 130 after Ctrl-C.
     """
     keep_freed()
+    # Where a stream was closed by who started us, Python has None in its place.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.exit(status(sys.argv[1:] if arguments is None else arguments))
 
 

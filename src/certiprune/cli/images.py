@@ -54,9 +54,10 @@ def read(path: Path) -> Images:
         raise DataError(f"{path}: no such file of images")
     try:
         # Without pickle an archive can hold data only, and no code.
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array; save one with numpy.savez(file, x=..., y=...)")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is a single array; save one with numpy.savez(file, x=..., y=...)")
+        with loaded as archive:
             # A small archive can unpack to any size.
             assert archive.zip is not None
             sizes: list[int] = [entry.file_size for entry in archive.zip.infolist()]
@@ -71,6 +72,10 @@ def read(path: Path) -> Images:
         raise DataError(f"{path} is no .npz file of plain arrays; save one with numpy.savez") from error
     if not {"x", "y"} <= set(arrays):
         raise DataError(f"{path} holds {found}; it must hold x (images) and y (labels)")
+    # A member of the archive that is no array comes out as it is.
+    strange = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if strange:
+        raise DataError(f"{path}: {strange[0]} is damaged; save arrays with numpy.savez")
     x, y, eps = arrays["x"], arrays["y"], arrays.get("eps")
     if x.dtype.kind != "f":
         raise DataError(f"{path}: x is {x.dtype}; it must be float32 with pixels in [0, 1]")

@@ -92,6 +92,8 @@ def recommend(
         raise InputError("--seconds is the limit of an image that --images verifies; give both")
     if out is not None and not out.parent.is_dir():
         raise InputError(f"{out}: there is no folder {out.parent}")
+    if out is not None and (out.is_dir() or out.suffix in (".sqlite", ".yaml", ".safetensors")):
+        raise InputError(f"--json {out} would not be a file of JSON; name one, such as choice.json")
     from certiprune.report.recommend import recommend as choose
 
     if within is None and want is not Want.CERTIFIED and certified is None:

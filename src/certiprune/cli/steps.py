@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from certiprune.cli.words import same_file
 from certiprune.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -170,5 +171,5 @@ def _checkpoint(path: Path) -> Checkpoint:
 
 
 def _same(model: Path, out: Path) -> None:
-    if model.exists() and out.exists() and model.samefile(out):
+    if same_file(model, out):
         raise InputError(f"{out} is the model itself; choose another name")

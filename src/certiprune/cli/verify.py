@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from certiprune.cli.interrupt import on_interrupt
+from certiprune.cli.words import same_file
 from certiprune.core.epsilon import parse_epsilon
 from certiprune.core.errors import InputError
 
@@ -68,6 +69,8 @@ def verify(
         raise InputError(
             f"{'--fresh' if fresh else '--retry-unknown'} is about the rows of --csv FILE: name it"
         )
+    if csv_file is not None and (same_file(csv_file, model) or same_file(csv_file, images)):
+        raise InputError(f"--csv {csv_file} is what is asked about; name another file")
     if not model.exists():
         raise InputError(f"{model}: no such model file; give an ONNX file or a checkpoint (.safetensors)")
     from certiprune.cli.machine import shares

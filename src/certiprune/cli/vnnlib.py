@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from certiprune.cli.words import same_file
 from certiprune.core.errors import InputError
 
 
@@ -42,8 +43,14 @@ def vnnlib(
     """
     started = time.monotonic() - age()
     try:
+        if result is not None and any(same_file(result, given) for given in (model, property_file)):
+            asked, result = result, None  # it is not to be written to, not even that this is an error
+            raise InputError(f"--result {asked} is what is asked about; name another file")
         if result is not None and (result.is_dir() or not result.parent.is_dir()):
             raise InputError(f"--result {result} must be a file in a folder that is there")
+        if result is not None and result.is_file():
+            # Were this process killed, an older answer would be taken for its own.
+            result.write_text("", encoding="utf-8")
         text = _decided(model, property_file, started, timeout, threads, device, memory)
         if result is not None:
             result.write_text(text, encoding="utf-8")

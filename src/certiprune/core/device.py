@@ -15,7 +15,7 @@ def find_device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"there is no device called {name!r}; choose cpu or cuda") from error
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device {name} is not supported; choose cpu or cuda")

@@ -19,6 +19,8 @@ def parse_epsilon(value: str | float | int) -> float:
             eps = float(Fraction(value.replace(" ", "")))
         else:
             eps = float(value)
+    except OverflowError:
+        eps = math.inf
     except (ValueError, ZeroDivisionError, TypeError) as error:
         raise InputError(f"epsilon {value!r} is no number; write it like 0.1 or 2/255") from error
     if not math.isfinite(eps) or not 0.0 <= eps <= 1.0:

@@ -32,10 +32,10 @@ class ProofError(CertipruneError):
     """A stored proof does not hold: it is about another network, or says more than follows."""
 
 
-def hint(word: str, valid: Collection[str], *, cutoff: float = 0.6) -> str:
+def hint(word: object, valid: Collection[str], *, cutoff: float = 0.6) -> str:
     """The end of an error about an unknown ``word``: the nearest of ``valid``, or all of them.
 
     ``cutoff`` in [0, 1] is how alike two words must be (``difflib``).
     """
-    near = difflib.get_close_matches(word, valid, n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(str(word), valid, n=1, cutoff=cutoff)
     return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(valid) or 'none'}"

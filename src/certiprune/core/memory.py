@@ -28,7 +28,7 @@ def parse_memory(text: str | int, *, elsewhere: bool = False) -> int:
     if isinstance(text, int):
         amount = text
     else:
-        match = _AMOUNT.fullmatch(text.strip())
+        match = _AMOUNT.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None:
             raise InputError(f"{text!r} is no amount of memory; write it like 4G, 800M or 60%")
         number, unit = float(match[1]), match[2].upper()

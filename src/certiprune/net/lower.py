@@ -19,6 +19,7 @@ from certiprune.net.build import Builder
 from certiprune.net.layers import OperationLayer
 from certiprune.net.network import Network
 from certiprune.net.ops import Conv, Dense, Shape
+from certiprune.net.plain import check_in_place, check_layers
 from certiprune.net.trace import (
     OVER,
     PASSES,
@@ -54,15 +55,18 @@ def lower(
             tensors keep their gradient and nothing is compared.
 
     Raises:
-        ModelError: an unsupported layer, named, weights that are not finite, or a model that does not take
-            inputs of ``shape``.
+        ModelError: an unsupported layer, named, weights that are not finite, a model that does not take inputs
+            of ``shape``, or one with hooks or steps in place that make it another function (``plain.py``).
         LoweringError: the network and the module disagree on the probe.
     """
+    check_layers(module)
     source = module
     if mask is not None:
         source = copy.deepcopy(module)
         mask.apply_(source)
-    network = read(trace(source), shape, dtype)
+    steps = trace(source)
+    check_in_place(steps)
+    network = read(steps, shape, dtype)
     if dtype == torch.float64:
         try:
             compare(network, _evaluation(source), probe if probe is not None else random_probe(shape))
@@ -137,6 +141,10 @@ class _Value:
     number: int
 
 
+def _holds_value(argument: Any) -> bool:
+    return isinstance(argument, _Value) or (isinstance(argument, tuple) and any(map(_holds_value, argument)))
+
+
 _BATCH = object()  # the size of the batch, which a network does not know
 
 
@@ -178,6 +186,8 @@ class _Reader:
         raise ModelError("the model has no output")
 
     def _constant(self, t: Tensor) -> Tensor:
+        if t.is_meta:
+            raise ModelError("the model's weights are on the device meta, without numbers; load them first")
         return t.detach().to("cpu", self.dtype, copy=True) if self.copies else t
 
     def _read(self, a: Any) -> Any:
@@ -189,7 +199,7 @@ class _Reader:
         args = self._read(node.args)
         kwargs = {k: self._read(v) for k, v in node.kwargs.items()}
         target = node.target
-        if not any(isinstance(a, _Value) for a in (*args, *kwargs.values())):
+        if not any(_holds_value(a) for a in (*args, *kwargs.values())):
             return self._constants(node, args, kwargs)
         if target in SIGNS and not kwargs:
             return _Value(self._sum(args[0], args[1], SIGNS[target], node.name))

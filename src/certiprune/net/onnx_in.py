@@ -24,6 +24,15 @@ from certiprune.net.ops import Shape
 if TYPE_CHECKING:
     import onnx
 
+_DOMAINS = ("", "ai.onnx")
+_RANDOM = (
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+)
 _FLOATS = (1, 11)  # onnx.TensorProto.FLOAT and DOUBLE
 
 
@@ -65,7 +74,12 @@ class Reader:
         import onnx.numpy_helper as helper
 
         self.helper, self.model, self.graph = helper, model, model.graph
-        self.constants: dict[str, np.ndarray] = {t.name: helper.to_array(t) for t in model.graph.initializer}
+        self.constants: dict[str, np.ndarray] = {}
+        for tensor in model.graph.initializer:
+            try:
+                self.constants[tensor.name] = helper.to_array(tensor)
+            except (ValueError, TypeError, KeyError) as error:
+                raise ModelError(f"the weight {tensor.name} is damaged: {error}") from error
         self.values: dict[str, int] = {}
 
     def read(self) -> Network:
@@ -79,24 +93,30 @@ class Reader:
             counts = f"{len(inputs)} inputs and {len(self.graph.output)} outputs"
             raise ModelError(f"a model must have one input and one output, not {counts}")
         shape = _input_shape(inputs[0])
-        unknown = [f"{_name(node)} ({node.op_type})" for node in self._unsupported()]
+        unknown = [f"{_name(node)} ({_operator(node)})" for node in self._unsupported()]
         if unknown:
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise ModelError(f"operators that are not supported: {', '.join(unknown[:5])}{more}")
         self.b = Builder(shape)
         self.values[inputs[0].name] = 0
         for node in self.graph.node:
-            self._node(node)
+            try:
+                self._node(node)
+            except (ValueError, TypeError, LookupError, StopIteration) as error:
+                raise self.fail(node, f"is malformed ({str(error) or type(error).__name__})") from error
         name = self.graph.output[0].name
         if name not in self.values:
             raise ModelError(f"the output {name} does not depend on the input")
         return self.b.finish(self.values[name])
 
     def _unsupported(self) -> list[Any]:
-        """The nodes that depend on the input's numbers and have no handler."""
+        """The nodes that depend on the input's numbers and have no handler, and those that are not ONNX's own."""
         known, found = set(self.constants), []
         for node in self.graph.node:
-            if node.op_type in ("Constant", "Shape") or (
+            if node.domain not in _DOMAINS or node.op_type in _RANDOM:
+                # A function of the file's own may have an operator's name and do anything.
+                found.append(node)
+            elif node.op_type in ("Constant", "Shape") or (
                 node.input and known.issuperset(filter(None, node.input))
             ):
                 known.update(node.output)
@@ -195,7 +215,11 @@ class Reader:
 
 
 def _name(node: Any) -> str:
-    return str(node.name or node.output[0])
+    return str(node.name or next(iter(node.output), "a node without an output"))
+
+
+def _operator(node: Any) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else str(node.op_type)
 
 
 def _input_shape(entry: Any) -> Shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -70,7 +71,15 @@ def read_tensors(path: Path, *, kind: str, version: int) -> tuple[dict[str, Tens
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Make ``data`` the content of ``path``, by way of a file beside it: a crash leaves the old file whole."""
+    """Make ``data`` the content of ``path``, by way of a file beside it: a crash leaves the old file whole.
+
+    Where ``path`` is a link, it stays one.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        what = errno.EISDIR if path.is_dir() else errno.EINVAL
+        # Renamed over a device, a file would take its place for everyone.
+        raise OSError(what, os.strerror(what), str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

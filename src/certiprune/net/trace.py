@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import operator
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional
 
 from certiprune.core.errors import ModelError
 from certiprune.net.layers import OperationLayer
@@ -102,16 +104,48 @@ def trace(module: nn.Module) -> Trace:
         raise ModelError(f"{kind} cannot be traced ({why}); its forward must not depend on values") from error
 
 
+class _Proxy(fx.Proxy):
+    """A value of the trace for which ``x += y`` is a step in place; torch's own makes a sum beside x of it."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.isub, other)
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.itruediv, other)
+
+    def _in_place(self, step: Any, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", step, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
     """Takes the layers that are one operation as they are, like torch's own."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, name: str) -> bool:
         return isinstance(m, OperationLayer) or super().is_leaf_module(m, name)
 
 
+def leaf(module: nn.Module) -> bool:
+    """Whether tracing takes ``module`` as one step, by what it is and not by its forward."""
+    return _Tracer().is_leaf_module(module, "")
+
+
 def called(node: fx.Node) -> str:
-    """The name of the function, method or layer that a step calls."""
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    """The name of the function, method or layer that a step calls; of another's function with its module's name."""
+    target = node.target
+    if isinstance(target, str):
+        return target
+    name = getattr(target, "__name__", str(target))
+    own = (getattr(place, name, None) for place in (torch, functional, operator, builtins))
+    return name if any(target is known for known in own) else f"{getattr(target, '__module__', '')}.{name}"
 
 
 def asks_shape(node: fx.Node) -> bool:

@@ -78,10 +78,14 @@ def prune(
         raise InputError(
             f"the amount {amount!r} must be at least 0 and below 1: it is the fraction to remove"
         )
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{type(model).__name__} is no torch.nn.Module, and only modules can be pruned")
+    if not (mask is None or isinstance(mask, Mask)):
+        raise InputError(f"the mask must be a certiprune.Mask, not {type(mask).__name__}")
     scorer = _scorer(method, options)
     calibration = _calibration(model, scorer, data, loss, eps, batch_size)
     mask = mask_of(model) if mask is None else mask
-    before = deepcopy(model)
+    before = _copy(model)
     if mask is not None:
         mask.apply_(before)
     if granularity is None:
@@ -107,6 +111,17 @@ def prune(
     return pruned
 
 
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return deepcopy(model)
+    except RuntimeError as error:
+        # Such a hook leaves a tensor that it has worked out in the parameter's place.
+        raise InputError(
+            "the model cannot be copied: it has weights that are worked out from others; make those of "
+            f"torch.nn.utils.prune plain by prune.remove, those of weight_norm by remove_weight_norm ({error})"
+        ) from error
+
+
 def _scorer(method: str | AbstractScorer, options: dict[str, Any]) -> AbstractScorer:
     if isinstance(method, str):
         return scores.build(method, **options)
@@ -129,6 +144,8 @@ def _calibration(
     if data is None or isinstance(data, Calibration):
         return data
     chosen = losses.build(loss) if isinstance(loss, str) else loss
+    if not isinstance(chosen, losses.AbstractLoss):
+        raise InputError(f"the loss must be a name or a loss, not {loss!r}")
     split = data if isinstance(data, Split) else _split(data)
     _check(model, split, bounded=chosen.name != "natural" or (scorer.of_units and scorer.needs_data))
     where = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -84,6 +84,10 @@ def _holders(model: nn.Module) -> Iterator[tuple[str, nn.Module, _Holder]]:
 class _Holder:
     """The hook of one layer; ``keeps`` is parameter name -> bool tensor."""
 
+    changes_nothing = (
+        True  # as ``net.plain`` asks: what it zeroes is zero already wherever ``settle`` was called
+    )
+
     def __init__(self, keeps: dict[str, Tensor]) -> None:
         self.keeps = keeps
         self._guards: dict[str, tuple[ref[nn.Parameter], Any]] = {}

@@ -5,6 +5,7 @@ Write a temporary file beside the final one, flush it to disk, rename it over th
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -22,17 +23,27 @@ def atomic(path: Path) -> Iterator[Path]:
 
     The temporary file has the suffix of ``path``, because some writers choose their format by it. Once the
     block is left, the file survives a crash of the machine. If the block raises, the old file stays and the
-    temporary one goes; a killed process leaves its temporary file to ``clean``. Missing folders are made.
+    temporary one goes; a killed process leaves its temporary file to ``clean``. Missing folders are made. Where
+    ``path`` is a link, it stays one, and the file that it leads to is replaced.
 
     Raises:
-        OSError: the disk is full, the folder cannot be written, or the block wrote no file.
+        OSError: the disk is full, the folder cannot be written, ``path`` is there and no file, or the block wrote none.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        # Renamed over a device, a file would take its place for everyone.
+        raise OSError(errno.EINVAL, "is there and no file that can be replaced", str(path))
     _make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
     try:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.filename == str(temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -40,7 +51,10 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Make ``content`` the whole content of ``path``, atomically."""
+    """Make ``content`` the whole content of ``path``, atomically; what is no file, such as a pipe, is written to."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(content)
+        return
     with atomic(path) as temporary:
         temporary.write_bytes(content)
 

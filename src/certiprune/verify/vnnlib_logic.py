@@ -6,7 +6,9 @@ bounds on single inputs and of rows ``coefficients . y + offset <= 0`` over the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 MAX_DISJUNCTS = 2**16
@@ -17,19 +19,24 @@ class RefusedError(Exception):
     """A formula cannot be verified; the message says what is wrong, and the reader of the file adds where."""
 
 
+Number = float | Fraction
+"""A number as it was read, or an exact result: arithmetic between what a file says must not round anything away."""
+
+
 class Linear(NamedTuple):
     """``inputs . x + outputs . y + constant``: coefficients by index."""
 
-    inputs: dict[int, float]
-    outputs: dict[int, float]
-    constant: float
+    inputs: Mapping[int, Number]
+    outputs: Mapping[int, Number]
+    constant: Number
 
-    def scaled(self, factor: float) -> Linear:
-        return Linear(_scaled(self.inputs, factor), _scaled(self.outputs, factor), self.constant * factor)
+    def scaled(self, factor: Number) -> Linear:
+        inputs, outputs = _scaled(self.inputs, factor), _scaled(self.outputs, factor)
+        return Linear(inputs, outputs, _times(self.constant, factor))
 
     def plus(self, other: Linear) -> Linear:
         inputs, outputs = _sum(self.inputs, other.inputs), _sum(self.outputs, other.outputs)
-        return Linear(inputs, outputs, self.constant + other.constant)
+        return Linear(inputs, outputs, _plus(self.constant, other.constant))
 
 
 class Bound(NamedTuple):
@@ -75,7 +82,8 @@ def compare(relation: str, left: Linear, right: Linear) -> list[Disjunct]:
     """The formula ``left relation right``, where the relation is ``<=``, ``>=`` or ``=``.
 
     Raises:
-        RefusedError: it is another relation, mixes inputs and outputs, or is over inputs and no simple bound.
+        RefusedError: it is another relation, mixes inputs and outputs, is over inputs and no simple bound, or holds
+            numbers that float64 does not.
     """
     if relation not in ("<=", ">=", "="):
         raise RefusedError(f"the relation {relation} cannot be verified; only <=, >= and = can")
@@ -88,9 +96,9 @@ def compare(relation: str, left: Linear, right: Linear) -> list[Disjunct]:
             raise RefusedError("a comparison that mixes inputs and outputs cannot be verified")
         return [Disjunct(bounds=(_bound(left, right),))]
     row = left.plus(right.scaled(-1.0))
-    coefficients = {index: value for index, value in row.outputs.items() if value != 0.0}
+    coefficients = {index: _rounded(value) for index, value in row.outputs.items() if value != 0.0}
     if coefficients:
-        return [Disjunct(rows=(Row(coefficients, row.constant),))]
+        return [Disjunct(rows=(Row(coefficients, _rounded(row.constant)),))]
     return [Disjunct()] if row.constant <= 0.0 else []
 
 
@@ -143,16 +151,43 @@ def _bound(low: Linear, high: Linear) -> Bound:
         if len(variable.inputs) == 1 and not variable.constant and not other.inputs:
             ((index, factor),) = variable.inputs.items()
             if abs(factor) == 1.0:
-                return Bound(index, upper == (factor > 0), other.constant * factor)
+                return Bound(index, upper == (factor > 0), _rounded(_times(other.constant, factor)))
     raise RefusedError("an assertion over inputs must be a bound on one input, such as (<= X_0 0.5)")
 
 
-def _scaled(coefficients: dict[int, float], factor: float) -> dict[int, float]:
-    return {index: value * factor for index, value in coefficients.items()}
+def _rounded(value: Number) -> float:
+    """The float64 number nearest to ``value``: the only rounding there is.
+
+    Raises:
+        RefusedError: it is too large, or so near to 0 that it would lose its digits.
+    """
+    try:
+        rounded = float(value)
+    except OverflowError:
+        rounded = float("inf")
+    if abs(rounded) > sys.float_info.max or (
+        isinstance(value, Fraction) and 0 < abs(value) < sys.float_info.min
+    ):
+        raise RefusedError("worked out, a number is too large or too small for float64")
+    return rounded
 
 
-def _sum(left: dict[int, float], right: dict[int, float]) -> dict[int, float]:
-    return {**left, **{index: left.get(index, 0.0) + value for index, value in right.items()}}
+def _times(a: Number, b: Number) -> Number:
+    if abs(b) == 1:
+        return a if b > 0 else -a
+    return Fraction(a) * Fraction(b)
+
+
+def _plus(a: Number, b: Number) -> Number:
+    return Fraction(a) + Fraction(b) if a and b else a or b
+
+
+def _scaled(coefficients: Mapping[int, Number], factor: Number) -> dict[int, Number]:
+    return {index: _times(value, factor) for index, value in coefficients.items()}
+
+
+def _sum(left: Mapping[int, Number], right: Mapping[int, Number]) -> dict[int, Number]:
+    return {**left, **{index: _plus(left.get(index, 0.0), value) for index, value in right.items()}}
 
 
 def _atoms(disjuncts: Sequence[Disjunct]) -> int:

@@ -327,7 +327,7 @@ def test_the_input_and_the_output_keep_all_of_their_units():
 
 def test_an_output_that_is_the_input_plus_a_constant():
     builder = Builder((3,))
-    dead = builder.relu(builder.emit(Dense(torch.zeros(3, 3, dtype=torch.float64), draw(3)), 0))
+    dead = builder.relu(builder.emit(Dense(torch.zeros(3, 3, dtype=torch.float64), draw(3).abs()), 0))
     small, _ = compacted(builder.finish(builder.add(0, dead)))
     assert [type(node.op) for node in small.nodes] == [Scale]
 

@@ -46,12 +46,16 @@ def build(
         initial: how weights are drawn, ``default`` or ``ibp``; see ``initialise_``.
 
     Raises:
-        ModelError: no such network or way of drawing, or the images are too small for it.
+        ModelError: no such network or way of drawing, the images are too small for it, or the memory is.
     """
     if spec.name not in _BUILDERS:
         raise ModelError(f"there is no model called {spec.name!r}; {hint(spec.name, _BUILDERS, cutoff=0.4)}")
-    with torch.random.fork_rng(devices=[]):
-        layers = _BUILDERS[spec.name](spec)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            layers = _BUILDERS[spec.name](spec)
+    except (RuntimeError, MemoryError) as error:
+        why = str(error).split("\n")[0]
+        raise ModelError(f"a {spec.name} of width {spec.width:g} cannot be built: {why}") from error
     model = nn.Sequential()
     model.add_module("normalise", Normalise(spec.mean, spec.std))
     for name, layer in layers.items():

@@ -38,6 +38,8 @@ class ModelSpec:
             raise ModelError(
                 f"a model's shape is (channels, height, width), each at least 1, not {self.shape}"
             )
+        if not isinstance(self.name, str) or not all(isinstance(n, int) for n in (*self.shape, self.classes)):
+            raise ModelError("a model's name must be a text, and its shape and classes whole numbers")
         if self.classes < 2:
             raise ModelError(f"a model needs at least 2 classes, not {self.classes}")
         if len(self.mean) != self.shape[0] or len(self.std) != self.shape[0]:
