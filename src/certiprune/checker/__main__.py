@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="checker", description="Check certificates of robustness.")
     parser.add_argument("certificates", nargs="+", type=Path, help=".npz files, or folders of them")
     parser.add_argument("--model", required=True, type=Path, help="the ONNX file")
-    parser.add_argument("--images", type=Path, help="an .npz file of x and y that certificates must be about")
+    parser.add_argument(
+        "--images", type=Path, help="an .npz file of x, y and maybe eps that they must be about"
+    )
     parser.add_argument("--eps", type=exact, help="the radius, such as 2/255, that they must be about")
     parser.add_argument(
         "--domain",
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         graph = read_model(given.model)
         files = [file for path in given.certificates for file in found(path)]
-        wanted = Wanted(read_images(given.images), given.eps, (given.domain[0], given.domain[1]))
+        images = None if given.images is None else read_images(given.images)
+        wanted = Wanted(images, given.eps, (given.domain[0], given.domain[1]))
     except (Unsupported, Refused) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
@@ -77,16 +80,25 @@ def found(path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
+class Images:
+    """Inputs [n, inputs] in float32, as the verifier takes them, labels [n], and radii [n] where there are some."""
+
+    x: np.ndarray
+    y: np.ndarray
+    eps: tuple[Fraction, ...] | None
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What certificates must be about, besides the model.
 
     Attributes:
-        images: inputs [n, inputs] and labels [n], among which a certificate's image must have its place; None for any.
-        eps: the radius at least; None for any.
+        images: among which a certificate's image must have its place; None for any.
+        eps: the radius at least; None for that of the images, or for any.
         domain: the smallest and the largest input.
     """
 
-    images: tuple[np.ndarray, np.ndarray] | None = None
+    images: Images | None = None
     eps: Fraction | None = None
     domain: tuple[Fraction, Fraction] = (Fraction(0), Fraction(1))
 
@@ -96,31 +108,35 @@ class Wanted:
         Raises:
             Refused: it is about something else.
         """
-        c = certificate
+        c, k, least = certificate, certificate.index, self.eps
         if c.domain != self.domain:
             raise Refused(f"it is about inputs in [{number(c.domain[0])}, {number(c.domain[1])}] only")
-        if self.eps is not None and c.eps < self.eps:
-            raise Refused(f"it is about the radius {number(c.eps)} only")
         if self.images is not None:
-            (x, y), k = self.images, c.index
+            x, y = self.images.x, self.images.y
             if not 0 <= k < len(x) or not np.array_equal(x[k], c.image) or int(y[k]) != c.label:
                 raise Refused(f"image {k} of the file, or its label, is not the one that it is about")
+            if least is None and self.images.eps is not None:
+                least = self.images.eps[k]
+        if least is not None and c.eps < least:
+            raise Refused(f"it is about the radius {number(c.eps)} only")
 
 
-def read_images(path: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Inputs [n, inputs] and labels [n]; None where there is no path.
+def read_images(path: Path) -> Images:
+    """The images, labels and radii of an .npz file.
 
     Raises:
         Refused: the file does not hold them.
     """
-    if path is None:
-        return None
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            x, y = file["x"], file["y"]
+            x, y, eps = file["x"], file["y"], file.get("eps")
         if not x.ndim or y.shape != x.shape[:1]:
             raise Refused(f"{path} holds {x.shape} images and {y.shape} labels: it takes one label per image")
-        return x.reshape(len(x), -1), y.astype(np.int64, casting="safe")
+        radii = None
+        if eps is not None:
+            # A radius counts as it is written: 0.1 is one tenth.
+            radii = tuple(Fraction(repr(float(e))) for e in np.broadcast_to(eps, y.shape))
+        return Images(x.reshape(len(x), -1).astype(np.float32), y.astype(np.int64, casting="safe"), radii)
     except (OSError, EOFError, LookupError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise Refused(f"{path} holds no images x and labels y: {error}") from error
 

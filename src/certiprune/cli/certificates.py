@@ -125,11 +125,13 @@ def check(
 
     \b
     Example:
-      certiprune check certificates --model model.onnx --images images.npz
+      certiprune check certificates --model model.onnx --images images.npz --eps 2/255
     """
     from certiprune.checker import Refused, Unsupported, read_model
     from certiprune.checker.__main__ import Wanted, found, read_images, verdict
 
+    if csv_file is not None and images is None:
+        raise InputError("--csv is about images: name them with --images, and their radius with --eps")
     if model is None:
         inside = [path / "model.onnx" for path in certificates if (path / "model.onnx").is_file()]
         if len(inside) != 1:
@@ -139,9 +141,14 @@ def check(
         with TemporaryDirectory() as folder:
             graph = read_model(_onnx(model, Path(folder)))
         files = [file for path in certificates for file in found(path)]
-        wanted = Wanted(read_images(images), None if eps is None else exact_epsilon(eps))
+        data = None if images is None else read_images(images)
+        wanted = Wanted(data, None if eps is None else exact_epsilon(eps))
     except (Refused, Unsupported) as error:
         raise InputError(str(error)) from error
+    if csv_file is not None and wanted.eps is None and (data is None or data.eps is None):
+        raise InputError(
+            f"--csv is about a radius, and {images} holds no eps: give --eps, such as --eps 2/255"
+        )
     held: list[int] = []
     for file in files:
         certificate, line = verdict(file, graph, wanted)

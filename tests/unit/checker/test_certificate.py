@@ -13,7 +13,7 @@ import pytest
 
 from certiprune import checker
 from certiprune.checker import Certificate, Graph, Refused, ball
-from certiprune.checker.__main__ import Wanted, number, verdict
+from certiprune.checker.__main__ import Images, Wanted, number, read_images, verdict
 from certiprune.checker.certificate import leaf_signs
 from certiprune.verify import Cascade
 from certiprune.verify.bab import Settings
@@ -166,13 +166,14 @@ def test_what_it_is_about_is_compared(proved: tuple[Certificate, Graph], tmp_pat
     found, graph = proved
     checker.save(found, tmp_path / "0.npz")
     x, y = found.image[None].copy(), np.array([found.label])
-    good = Wanted((x, y), found.eps, (found.domain[0], found.domain[1]))
+    good = Wanted(Images(x, y, None), found.eps, (found.domain[0], found.domain[1]))
     holds, line = verdict(tmp_path / "0.npz", graph, good)
     assert holds and f"label {found.label} within {number(found.eps)}" in line
     for wanted, said in (
-        (replace(good, images=(x + 1e-3, y)), "image 0"),
-        (replace(good, images=(x, y + 1)), "image 0"),
-        (replace(good, images=(x[:0], y[:0])), "image 0"),
+        (replace(good, images=Images(x + 1e-3, y, None)), "image 0"),
+        (replace(good, images=Images(x, y + 1, None)), "image 0"),
+        (replace(good, images=Images(x[:0], y[:0], None)), "image 0"),
+        (replace(good, images=Images(x, y, (2 * found.eps,)), eps=None), "radius"),
         (replace(good, eps=found.eps * 2), "radius"),
         (replace(good, domain=UNIT), "inputs in"),
     ):
@@ -258,3 +259,18 @@ def test_objects_and_texts_are_not_read(proved: tuple[Certificate, Graph], tmp_p
         archive.writestr("header.npy", b"nothing")
     with pytest.raises(Refused):
         checker.load(file)
+
+
+def test_images_have_radii_as_they_are_written(tmp_path: Path) -> None:
+    x, y = np.full((3, 1, 2, 2), 0.1), np.array([0, 1, 2])
+    for eps, wanted in (
+        (0.1, (Fraction(1, 10),) * 3),
+        (np.array([0.0, 0.25, 1.0]), (Fraction(0), Fraction(1, 4), Fraction(1))),
+        (np.array([0.5]), (Fraction(1, 2),) * 3),
+    ):
+        np.savez(tmp_path / "images.npz", x=x, y=y, eps=eps)
+        images = read_images(tmp_path / "images.npz")
+        assert images.eps == wanted and images.x.dtype == np.float32 and images.x.shape == (3, 4)
+    np.savez(tmp_path / "images.npz", x=x, y=y, eps=np.array([0.1, 0.2]))
+    with pytest.raises(Refused, match="holds no images"):
+        read_images(tmp_path / "images.npz")

@@ -62,10 +62,14 @@ def test_rows_of_verify_say_which_images(certiprune: Run, model: Path, images: P
     certified = rows.read_text().count(",certified,")
     said = certiprune("certify", model, "--images", images, "--eps", "1/500", "--out", out, "--csv", rows)
     assert f"{certified} of {certified} images have a certificate" in said.out
-    assert certiprune("check", out, "--csv", rows).status == 0
+    asked = ("--images", images, "--eps", "1/500", "--csv", rows)
+    assert certiprune("check", out, *asked).status == 0
+    with np.load(images) as arrays:
+        np.savez(tmp_path / "radii.npz", **arrays, eps=np.full(10, 0.002))
+    assert certiprune("check", out, "--images", tmp_path / "radii.npz", "--csv", rows).status == 0
     missing = min(out.glob("*.npz"), key=lambda path: path.name)
     missing.unlink()
-    said = certiprune("check", out, "--csv", rows)
+    said = certiprune("check", out, *asked)
     assert said.status == 1
     assert f"without a certificate: {missing.stem}" in said.out
 
@@ -120,7 +124,12 @@ def test_wrong_use_of_both(certiprune: Run, folder: Path, model: Path, images: P
         (("check", folder, "--model", "nothere.onnx"), "no such model file"),
         (("check", folder, "--images", rows), "holds no images x and labels y"),
         (("check", folder, "--eps", "x"), "no number"),
-        (("check", folder, "--csv", rows), "no rows of certiprune verify"),
+        (("check", folder, "--csv", rows), "name them with --images"),
+        (("check", folder, "--images", images, "--csv", rows), "give --eps"),
+        (
+            ("check", folder, "--images", images, "--eps", "1/500", "--csv", rows),
+            "no rows of certiprune verify",
+        ),
     ]
     for arguments, message in table:
         said = certiprune(*arguments)
