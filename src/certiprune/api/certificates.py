@@ -14,7 +14,6 @@ from certiprune.core.epsilon import exact_epsilon
 from certiprune.core.errors import InputError
 
 if TYPE_CHECKING:
-    from certiprune.net import Network
     from certiprune.verify.certificates import Certified
 
 
@@ -51,7 +50,7 @@ def certify(
         InputError: as ``verify`` does, or the folder cannot be written to, or holds another model or other claims.
         ModelError: the model is not supported, or not by the checker.
     """
-    from certiprune.verify.certificates import certificates
+    from certiprune.verify.certificates import certificates, exported
 
     if indices is not None and len(set(indices)) < len(indices):
         raise InputError("two images have the same number: their certificates would be one file")
@@ -74,7 +73,7 @@ def certify(
     if isinstance(model, str | Path) and Path(model).suffix == ".onnx":
         file = Path(model)
     else:
-        file = _exported(asked.network, folder / "model.onnx")
+        file = exported(asked.network, folder / "model.onnx")
     if isinstance(eps, str | float | int):
         radii = [exact_epsilon(eps)] * len(asked.images)
     else:
@@ -91,18 +90,3 @@ def certify(
         budget=asked.budget,
         indices=asked.indices,
     )
-
-
-def _exported(network: Network, file: Path) -> Path:
-    """The network as an ONNX file, which stays as it is where it is this one.
-
-    Raises:
-        InputError: there is another one, which certificates beside it may be about.
-    """
-    from certiprune.net import onnx_out
-
-    if not file.is_file():
-        onnx_out.write(network, file)
-    elif file.read_bytes() != onnx_out.content(network):
-        raise InputError(f"{file} is another model; choose another folder")
-    return file

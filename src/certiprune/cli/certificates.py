@@ -16,15 +16,21 @@ from certiprune.core.errors import InputError
 if TYPE_CHECKING:
     from certiprune.verify.certificates import Certified
 
+# Why an image has no certificate, where it cannot be certified at all.
+_CONTRADICT = ("falsified", "misclassified")
+
 
 def certify(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="An ONNX file, or a checkpoint of certiprune's own.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="An ONNX file, a checkpoint of certiprune's own, or a run's folder."
+        ),
     ],
     images: Annotated[
-        Path, typer.Option(help="An .npz file: x [n, c, h, w] in [0, 1], y [n], eps if wanted.")
-    ],
-    out: Annotated[Path, typer.Option(help="The folder for certificates, INDEX.npz each.")],
+        Path | None, typer.Option(help="An .npz file: x [n, c, h, w] in [0, 1], y [n], eps if wanted.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder for certificates, INDEX.npz each.")] = None,
     eps: Annotated[str | None, typer.Option(help="Radius in input units, such as 0.1 or 2/255.")] = None,
     csv_file: Annotated[
         Path | None,
@@ -38,15 +44,22 @@ def certify(
     memory: Annotated[
         str | None, typer.Option(help="Memory for the search: 4G, 800M, or 60% of what is free.")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Of a run: where its dataset's files are.")
+    ] = None,
 ) -> None:
     """Write a certificate for each image whose robustness is proved, for "certiprune check" to prove it again.
 
     Certificates are about an ONNX file: a checkpoint is written to OUT/model.onnx first. Each is accepted by the
     checker before it is named INDEX.npz. The same command goes on with what is missing.
 
+    Of a run's folder, all test images that its networks are certified for are tried; certificates lie in
+    RUN/certificates, and the report says how many there are.
+
     \b
     Example:
       certiprune certify model.onnx --images images.npz --eps 2/255 --out certificates
+      certiprune certify runs/mine
     """
     if eps is not None:
         parse_epsilon(eps)
@@ -54,6 +67,18 @@ def certify(
         raise InputError(f"--timeout {timeout:g} must be a number of seconds above 0")
     if not model.exists():
         raise InputError(f"{model}: no such model file; give an ONNX file or a checkpoint (.safetensors)")
+    if (model / "results.sqlite").is_file():
+        given = (images, out, eps, csv_file, nodes, end, threads)
+        if start or any(option is not None for option in given):
+            raise InputError(
+                f"{model} is a run: of the options only --timeout, --memory and --data are for it"
+            )
+        _certify_run(model, timeout, memory, data)
+        return
+    if images is None or out is None or data is not None:
+        raise InputError(
+            "certify needs --images FILE.npz and --out FOLDER, or a run's folder and at most --data"
+        )
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is no folder; --out needs one")
     from certiprune.cli.machine import shares, use_threads
@@ -91,10 +116,34 @@ def certify(
                 found.append(one)
                 count = sum(item.file is not None for item in found)
                 meter.update("certify", len(found), len(wanted), f"{count} certificates")
-    print("\n".join(_summary(found, out)))  # noqa: T201
-    if csv_file is not None and any(one.reason in ("falsified", "misclassified") for one in found):
-        wrong = [str(one.index) for one in found if one.reason in ("falsified", "misclassified")]
+    reasons = Counter(one.reason for one in found)
+    print("\n".join(_summary(reasons, str(out))))  # noqa: T201
+    if csv_file is not None and any(one.reason in _CONTRADICT for one in found):
+        wrong = [str(one.index) for one in found if one.reason in _CONTRADICT]
         print(f"{csv_file} calls certified what is not: image {', '.join(wrong)}")  # noqa: T201
+        raise typer.Exit(1)
+
+
+def _certify_run(folder: Path, timeout: float, memory: str | None, data: Path | None) -> None:
+    """Certificates of a run, and its report anew."""
+    from certiprune import report
+    from certiprune.cli.progress import Meter
+    from certiprune.core.memory import parse_memory
+    from certiprune.experiment.certify import certify as run
+    from certiprune.experiment.events import Event
+
+    allowed = None if memory is None else parse_memory(memory)
+    with on_interrupt(f"certificates are in {folder}; the same command goes on"), Meter() as meter:
+
+        def watch(event: Event) -> None:
+            meter.update(event.stage, event.done, event.total, event.text)
+
+        found = run(folder, seconds=timeout, progress=watch, data_folder=data, memory=allowed)
+    for name, reasons in found.items():
+        print("\n".join(_summary(reasons, name)))  # noqa: T201
+    print(f"report: {report.write(folder)}")  # noqa: T201
+    if any(reasons[wrong] for reasons in found.values() for wrong in _CONTRADICT):
+        print("the run calls certified what is not")  # noqa: T201
         raise typer.Exit(1)
 
 
@@ -189,8 +238,7 @@ def _certified(csv_file: Path, among: list[int] | None) -> list[int]:
     return [r.index for r in rows if r.verdict == "certified" and (among is None or r.index in among)]
 
 
-def _summary(found: list[Certified], out: Path) -> list[str]:
-    reasons = Counter(one.reason for one in found if one.file is None)
-    count = sum(one.file is not None for one in found)
-    lines = [f"{count} of {len(found)} images have a certificate in {out}"]
-    return lines + [f"{number:>14} {reason}" for reason, number in sorted(reasons.items())]
+def _summary(reasons: Counter[str], where: str) -> list[str]:
+    """From why images have no certificate (an empty text: they have one), and how many, to lines."""
+    lines = [f"{reasons['']} of {reasons.total()} images have a certificate in {where}"]
+    return lines + [f"{number:>14} {reason}" for reason, number in sorted(reasons.items()) if reason]

@@ -199,7 +199,7 @@ def _short(value: Any) -> str:
 
 def _clear(layout: RunLayout) -> None:
     """Remove what a run leaves in its folder, and nothing else."""
-    remove(layout.checkpoints, layout.tables, layout.tensorboard)
+    remove(layout.checkpoints, layout.tables, layout.tensorboard, layout.certificates)
     # The records go last: while they are there, the other files are known to be a run's.
     journal = layout.records.with_name(f"{layout.records.name}-journal")
     for file in (layout.report, layout.experiment, layout.records, journal):

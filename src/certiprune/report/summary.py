@@ -37,6 +37,8 @@ class Round:
             verified completely: the share that is proved, and the mean seconds of an image.
         widths: ReLU layer -> ``train.statistics.QUANTILES`` of its neurons' interval widths; empty where they were not
             recorded.
+        certificates: how many of the certified images have a certificate that the independent checker accepted; None
+            where they were not looked for.
     """
 
     row: RoundRow
@@ -46,6 +48,7 @@ class Round:
     examples: tuple[ExampleRow, ...] = ()
     validation: Mapping[str, float] = field(default_factory=dict)
     widths: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    certificates: int | None = None
 
     @property
     def ladder(self) -> str:
@@ -226,7 +229,9 @@ def read(path: Path) -> Summary:
         key, expected = (row.ladder, row.round), most if done else max(most, _asked(meta, row))
         found = (outcomes.get(key, ()), layers.get(key, ()), examples.get(key, ()))
         widths = payloads.get(f"{row.ladder}/{row.round}/evaluate", {}).get("widths", {})
-        rounds.append(Round(row, expected, *found, {**kept.get(key, {}), **validated.get(key, {})}, widths))
+        metrics = {**kept.get(key, {}), **validated.get(key, {})}
+        written = payloads.get(f"{row.ladder}/{row.round}/certify", {}).get("certificates")
+        rounds.append(Round(row, expected, *found, metrics, widths, written))
     return Summary(meta, tuple(rounds), tuple(epochs))
 
 

@@ -75,6 +75,7 @@ def rounds_csv(summary: Summary) -> str:
     header += [f"{name}{end}" for name in _MEASURES for end in ("_accuracy", "_low", "_high")]
     header += ["test_images", "verified_images", *Verdict, "unstable", "relus"]
     header += ["nodes_median", "nodes_total", "seconds_median", "seconds_total", "unit", *_SIZES]
+    header += ["certificates"]
     return _csv("rounds", header, (_round_row(r) for r in summary.rounds))
 
 
@@ -147,6 +148,7 @@ def _round_row(r: Round) -> list[Any]:
     nodes, seconds = r.nodes or (None, None), r.seconds or (None, None)
     cost = [nodes[1], nodes[0], seconds[1], seconds[0], r.row.unit]
     cost += [getattr(r.row, name) if r.sized else None for name in _SIZES]
+    cost += [r.certificates]
     return [r.ladder, r.number, r.row.method, *sizes, *shares, *images, r.unstable, r.row.relus, *cost]
 
 

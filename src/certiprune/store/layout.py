@@ -86,6 +86,15 @@ class RunLayout:
         return self.root / "checkpoints"
 
     @property
+    def certificates(self) -> Path:
+        """The folder of certificates, if they are written."""
+        return self.root / "certificates"
+
+    def certified(self, ladder: str, number: int) -> Path:
+        """The folder of the certificates of round ``number`` of ``ladder``, and of the ONNX file they are about."""
+        return self.certificates / self.round(ladder, number).folder.relative_to(self.checkpoints)
+
+    @property
     def lock(self) -> Path:
         """The file that the process working in the folder has locked."""
         return self.root / ".lock"

@@ -16,7 +16,7 @@ from torch import Tensor
 from certiprune import checker
 from certiprune.checker import Certificate, Graph, Refused
 from certiprune.core.errors import InputError, ModelError
-from certiprune.net import onnx_in, onnx_run
+from certiprune.net import Network, onnx_in, onnx_out, onnx_run
 from certiprune.verify.certify import NoCertificate, certify
 from certiprune.verify.outcome import Reason, Verdict
 from certiprune.verify.problem import Budget
@@ -98,6 +98,19 @@ def certificates(
             except Refused as error:
                 raise InputError(f"image {claim.index}: {error}") from error
         yield Certified(claim.index, None if reason else file, reason, time.perf_counter() - start)
+
+
+def exported(network: Network, file: Path) -> Path:
+    """The network as an ONNX file, which stays as it is where it is this one.
+
+    Raises:
+        InputError: there is another one, which certificates beside it may be about.
+    """
+    if not file.is_file():
+        onnx_out.write(network, file)
+    elif file.read_bytes() != onnx_out.content(network):
+        raise InputError(f"{file} is another model; choose another folder")
+    return file
 
 
 def _there(file: Path, claim: Certificate) -> bool:
