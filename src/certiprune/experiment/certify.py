@@ -12,13 +12,12 @@ import torch
 
 from certiprune.core.epsilon import exact_epsilon
 from certiprune.core.errors import InputError
-from certiprune.experiment import load, pipeline
+from certiprune.experiment import pipeline
 from certiprune.experiment.events import Event, Watcher, unwatched
-from certiprune.experiment.session import Session, session
+from certiprune.experiment.session import Session, reopened
 from certiprune.experiment.steps import Work
 from certiprune.experiment.steps.work import trained
 from certiprune.net import compact, lower
-from certiprune.store import RunLayout
 from certiprune.verify import Budget
 from certiprune.verify.certificates import certificates, exported
 from certiprune.verify.outcome import Verdict
@@ -54,21 +53,9 @@ def certify(
     """
     if not (math.isfinite(seconds) and seconds > 0):
         raise InputError(f"a time limit of {seconds:g} s an image must be a number above 0")
-    layout = RunLayout(Path(folder))
-    if not layout.records.is_file():
-        raise InputError(f"{folder}: no run has been begun there")
-    experiment = load.load(layout.experiment)
     found: dict[str, Counter[str]] = {}
-    with session(
-        experiment,
-        layout.root,
-        watch=progress,
-        fresh=False,
-        data_folder=data_folder,
-        threads=None,
-        memory=memory,
-    ) as opened:
-        for stage in pipeline.stages(experiment):
+    with reopened(folder, watch=progress, data_folder=data_folder, memory=memory) as opened:
+        for stage in pipeline.stages(opened.experiment):
             if stage.step == "verify" and opened.records.stage_done(f"{stage.work.name}/verify"):
                 found[stage.work.name] = _certify(opened, stage.work, seconds)
     if not found:

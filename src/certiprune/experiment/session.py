@@ -100,6 +100,30 @@ def session(
 
 
 @contextmanager
+def reopened(
+    folder: Path, *, watch: Watcher, data_folder: Path | None = None, memory: int | None = None
+) -> Iterator[Session]:
+    """Open the run that is in ``folder``, for what is done with its networks afterwards.
+
+    Raises:
+        InputError: there is none.
+    """
+    layout = RunLayout(Path(folder))
+    if not layout.records.is_file():
+        raise InputError(f"{folder}: no run has been begun there")
+    with session(
+        load.load(layout.experiment),
+        layout.root,
+        watch=watch,
+        fresh=False,
+        data_folder=data_folder,
+        threads=None,
+        memory=memory,
+    ) as opened:
+        yield opened
+
+
+@contextmanager
 def _threads(records: Records, wanted: int | None, out: Path) -> Iterator[None]:
     """Torch with the run's number of threads; afterwards it has the number that it had."""
     if wanted is not None and wanted < 1:

@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from certiprune.core.errors import InputError
-from certiprune.experiment import load, pipeline
+from certiprune.experiment import pipeline
 from certiprune.experiment.events import Event, Watcher, unwatched
-from certiprune.experiment.session import Session, session
+from certiprune.experiment.session import Session, reopened
 from certiprune.experiment.steps import Work, verify
-from certiprune.store import RunLayout
 from certiprune.verify import Budget
 
 
@@ -49,22 +48,11 @@ def validate(
         raise InputError(f"{images} validation images are too few; take at least 1")
     if not (math.isfinite(seconds) and seconds > 0):
         raise InputError(f"a time limit of {seconds:g} s an image must be a number above 0")
-    layout = RunLayout(Path(folder))
-    if not layout.records.is_file():
-        raise InputError(f"{folder}: no run has been begun there")
-    experiment = load.load(layout.experiment)
-    places = {
-        (stage.work.ladder_name, stage.work.number): stage.work for stage in pipeline.stages(experiment)
-    }
-    with session(
-        experiment,
-        layout.root,
-        watch=progress,
-        fresh=False,
-        data_folder=data_folder,
-        threads=None,
-        memory=memory,
-    ) as opened:
+    with reopened(folder, watch=progress, data_folder=data_folder, memory=memory) as opened:
+        places = {
+            (stage.work.ladder_name, stage.work.number): stage.work
+            for stage in pipeline.stages(opened.experiment)
+        }
         for place in networks:
             if place not in places or not opened.records.stage_done(f"{places[place].name}/train"):
                 raise InputError(f"{folder}: {place[0]}/{place[1]} is not trained; run it first")
