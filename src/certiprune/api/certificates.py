@@ -74,17 +74,15 @@ def certify(
         file = Path(model)
     else:
         file = exported(asked.network, folder / "model.onnx")
-    if isinstance(eps, str | float | int):
-        radii = [exact_epsilon(eps)] * len(asked.images)
-    else:
-        given = torch.as_tensor(eps, dtype=torch.float64).flatten().tolist()
-        radii = [exact_epsilon(r) for r in (given * len(asked.images) if len(given) == 1 else given)]
+    # A text says more than the number that was made of it.
+    radius = eps if isinstance(eps, str) else asked.eps
+    each = radius.tolist() if isinstance(radius, torch.Tensor) else [radius] * len(asked.images)
     first, last = (Fraction(repr(float(end))) for end in domain)
     return certificates(
         file,
         asked.images,
         asked.labels,
-        eps=radii,
+        eps=[exact_epsilon(r) for r in each],
         domain=(first, last),
         folder=folder,
         budget=asked.budget,

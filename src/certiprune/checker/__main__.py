@@ -44,13 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Unsupported, Refused) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
-    failed = 0
+    return 0 if len(holding(files, graph, wanted)) == len(files) else 1
+
+
+def holding(files: Sequence[Path], graph: Graph, wanted: Wanted) -> list[Certificate]:
+    """The certificates that hold; prints a line for each file as it is checked, and how many there are."""
+    held = []
     for file in files:
-        held, line = verdict(file, graph, wanted)
-        failed += held is None
+        certificate, line = verdict(file, graph, wanted)
         print(line, flush=True)  # noqa: T201
-    print(f"{len(files) - failed} of {len(files)} certificates hold")  # noqa: T201
-    return 1 if failed else 0
+        held += [] if certificate is None else [certificate]
+    print(f"{len(held)} of {len(files)} certificates hold")  # noqa: T201
+    return held
 
 
 def exact(text: str) -> Fraction:

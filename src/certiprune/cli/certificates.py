@@ -177,7 +177,7 @@ def check(
       certiprune check certificates --model model.onnx --images images.npz --eps 2/255
     """
     from certiprune.checker import Refused, Unsupported, read_model
-    from certiprune.checker.__main__ import Wanted, found, read_images, verdict
+    from certiprune.checker.__main__ import Wanted, found, holding, read_images
 
     if csv_file is not None and images is None:
         raise InputError("--csv is about images: name them with --images, and their radius with --eps")
@@ -198,13 +198,8 @@ def check(
         raise InputError(
             f"--csv is about a radius, and {images} holds no eps: give --eps, such as --eps 2/255"
         )
-    held: list[int] = []
-    for file in files:
-        certificate, line = verdict(file, graph, wanted)
-        print(line, flush=True)  # noqa: T201
-        # What it is about counts, whatever the file is called.
-        held += [] if certificate is None else [certificate.index]
-    print(f"{len(held)} of {len(files)} certificates hold")  # noqa: T201
+    # What it is about counts, whatever the file is called.
+    held = [certificate.index for certificate in holding(files, graph, wanted)]
     missing = [] if csv_file is None else [k for k in _certified(csv_file, None) if k not in held]
     if missing:
         print(f"{csv_file} calls certified, without a certificate: {', '.join(map(str, missing))}")  # noqa: T201

@@ -92,6 +92,7 @@ class _Prover:
         self.network, self.graph, self.claim, self.budget, self.how = network, graph, claim, budget, how
         if not 0 <= claim.label < network.outputs or network.outputs < 2:
             raise Refused(f"the label {claim.label} is none of {network.outputs} classes, or the only one")
+        self.numbers = {v: number for number, v in enumerate(network.relus)}
         self.replay = replay or (lambda x: network(x.double()))
         self.until = time.perf_counter() + budget.seconds
         self.memory = allowance(budget.memory)
@@ -106,14 +107,17 @@ class _Prover:
         self.trees: dict[int, Tree] = {}
 
     def run(self) -> Certificate:
+        """The certificate: each step looks only at the classes that the steps before have left open."""
         if self._open():
             self._refine(self._likely, self._rest)
-        if self._open():
-            weight = self._alpha()
-            if self._open():
-                self._strengthen(weight)
-        if self._open():
-            self._search(self._open())
+            others = self._open()
+            if others:
+                weight = self._alpha(others)
+                others = self._open()
+            if others:
+                others = self._strengthen(weight, others)
+            if others:
+                self._search(others)
         return replace(self.claim, passes=tuple(self.passes), trees=self.trees)
 
     def _open(self) -> list[int]:
@@ -189,9 +193,9 @@ class _Prover:
         rows[torch.arange(len(others)), others] = -1
         return rows
 
-    def _alpha(self) -> dict[int, Tensor]:
-        """Optimised slopes for the open classes; the sizes of the coefficients behind each neuron, summed over them."""
-        network, others = self.network, self._open()
+    def _alpha(self, others: list[int]) -> dict[int, Tensor]:
+        """Optimised slopes for the classes; the sizes of the coefficients behind each neuron, summed over them."""
+        network = self.network
         if self.how.alpha_steps == 0 or not network.relus:
             return {}
         way = plan(network, network.output)
@@ -201,8 +205,7 @@ class _Prover:
         rows = Rows(way, torch.zeros(len(others), dtype=torch.int64), coeff, coeff.new_zeros(len(others)))
         slopes, behind = optimised(rows, around, self.how.alpha_steps, self.how.rates)
         relu, neuron = self._columns(pre)
-        numbers = {v: number for number, v in enumerate(network.relus)}
-        theta = torch.cat([t.flatten(1)[:, neuron[relu == numbers[v]]] for v, t in slopes.items()], 1)
+        theta = torch.cat([t.flatten(1)[:, neuron[relu == self.numbers[v]]] for v, t in slopes.items()], 1)
         whole = np.array([-1], dtype=np.int32)
         for other, own in zip(others, theta.numpy(), strict=True):
             self.trees[other] = Tree(relu, neuron, whole, own[None].astype(np.float16))
@@ -214,14 +217,19 @@ class _Prover:
         relu = np.concatenate([np.full(len(t), k, dtype=np.int32) for k, t in enumerate(parts)])
         return relu, torch.cat(parts).numpy().astype(np.int32)
 
-    def _strengthen(self, weight: Mapping[int, Tensor]) -> None:
-        """Optimised slopes for the ends of neurons that the open classes need most, then for these classes again."""
-        how, pre = self.how, self._pre(self.values, len(self.network.relus))
+    def _strengthen(self, weight: Mapping[int, Tensor], others: list[int]) -> list[int]:
+        """Optimised slopes for the ends of neurons that the classes need most, then for these classes again.
+
+        Returns:
+            the classes that are still open.
+        """
+        how = self.how
         if how.tighten_steps == 0:
-            return
+            return others
+        pre = self._pre(self.values, len(self.network.relus))
         ends = choose(self.engine, pre, weight, how.tighten_walks, how.tighten_steps)
         if not ends:
-            return
+            return others
 
         def propose(number: int, low: Array, high: Array, values: Values) -> Forms:
             v = self.network.relus[number]
@@ -232,8 +240,11 @@ class _Prover:
             return self._sloped(number, wanted, values)
 
         self._refine(propose)
-        if self._open():
-            self._alpha()
+        others = self._open()
+        if others:
+            self._alpha(others)
+            others = self._open()
+        return others
 
     def _sloped(self, number: int, forms: Forms, values: Values) -> Forms:
         """The forms with optimised slopes."""
@@ -253,12 +264,11 @@ class _Prover:
             slopes, _ = optimised(rows, around, self.how.tighten_steps, self.how.rates)
             for v, t in slopes.items():
                 found[v].append(rows.whole(t, v, network).flatten(1))
-        numbers = {v: k for k, v in enumerate(network.relus)}
         own = {}
         for v, parts in found.items():
             free = pre.unstable(v).flatten().nonzero()[:, 0]
             chosen = torch.cat(parts)[:, free].nan_to_num(0.0).half().numpy()
-            own[numbers[v]] = (free.numpy().astype(np.int32), chosen)
+            own[self.numbers[v]] = (free.numpy().astype(np.int32), chosen)
         return Forms(forms.neuron, forms.upper, own)
 
     def _search(self, others: list[int]) -> None:
@@ -308,12 +318,13 @@ class _Prover:
 
     def _tree(self, other: int, relaxation: Relaxation, task: int, sign: Tensor, theta: Tensor) -> Tree:
         """The leaves of one task as a tree that the checker accepts."""
-        number = {v: k for k, v in enumerate(self.network.relus)}
         index = relaxation.index.neuron
         if not index:
             # Nothing to split: the verifier's rounding allowance was enough, and the checker's is not.
             raise NoCertificate(Reason.NUMERIC)
-        relu = np.concatenate([np.full(t.shape[1], number[v], dtype=np.int32) for v, t in index.items()])
+        relu = np.concatenate(
+            [np.full(t.shape[1], self.numbers[v], dtype=np.int32) for v, t in index.items()]
+        )
         neuron = torch.cat([t[task] for t in index.values()], 0).numpy().astype(np.int32)
         split, order = tree_of(sign.numpy())
         own = theta[torch.from_numpy(order), : len(relu)].numpy()
